@@ -1,0 +1,73 @@
+# What people and CI run. `make` alone lists the targets.
+
+PYTHON ?= python3
+BIN := .venv/bin
+VENDOR := services/web/meadow_web/static/vendor
+UV := $(wildcard $(BIN)/uv)
+
+# Run setup again, even if its stamp is fresh, when somebody removed what it made.
+MADE := $(and $(wildcard $(BIN)/meadow),$(wildcard $(VENDOR)/bundle.sha256))
+
+.PHONY: help setup servers test check format demo bench docs constraints clean FORCE
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .make/setup ## Make .venv with Meadow (editable), its tools and the front-end libraries
+
+servers: ## Install what the tests need from Debian, if it is missing: Redis, RabbitMQ, Chromium
+	@tools/install_servers.sh
+
+test: setup servers ## Run the tests (ARGS="tests/unit -k fold" for some of them)
+	@$(BIN)/pytest $(ARGS)
+
+check: setup ## Lint, formatting, types, walls between rooms, docs, repository
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/mypy tools
+	@$(BIN)/lint-imports
+	@$(BIN)/python tools/check_docs.py
+	@$(BIN)/python tools/check_repository.py
+
+format: setup ## Format the code and mend what ruff can mend
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+demo: setup ## Show Meadow with a Celery cluster of its own
+	@exec $(BIN)/meadow demo $(ARGS)
+
+bench: setup ## Measure Meadow and Flower side by side
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+docs: setup ## Check the documentation: links, rooms, settings
+	@$(BIN)/python tools/check_docs.py
+
+constraints: .make/venv ## Write constraints.txt again (ARGS=--upgrade for newer releases)
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-emit-index-url \
+		--no-annotate --custom-compile-command "make constraints" --quiet --output-file constraints.txt $(ARGS)
+
+clean: ## Remove .venv, the front-end bundle and every cache
+	@rm -rf .venv .make build dist $(VENDOR) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.make/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Meadow needs Python 3.11 or newer, but PYTHON=$(PYTHON) is: $$($(PYTHON) --version 2>&1)." >&2; \
+		echo "Name a newer one, for instance: make setup PYTHON=python3.13" >&2; exit 1; }
+	@mkdir -p .make
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || echo "uv cannot be installed; pip will do."
+	@touch $@
+
+.make/setup: .make/venv pyproject.toml constraints.txt services/web/package-lock.json services/web/build_frontend.py $(if $(MADE),,FORCE)
+	@echo "Installing Meadow and its tools into .venv"
+	@if [ -x $(BIN)/uv ]; then \
+		$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'; \
+	else \
+		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'; \
+	fi
+	@touch $@
+
+FORCE:

@@ -1,0 +1,1 @@
+"""Who may do what: what web, api and controller share of security."""

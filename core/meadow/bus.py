@@ -1,0 +1,358 @@
+"""The connection to NATS: the only module that speaks nats-py. Its errors become those of `meadow.errors`."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js import JetStreamContext, api
+from nats.js import errors as js_errors
+from nats.js.kv import KeyValue
+
+from meadow import subjects
+from meadow.errors import AnswerTimedOut, BusError, BusUnavailable, NobodyAnswers
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[bytes], Awaitable[bytes]]
+Listener = Callable[[str, bytes], Awaitable[None]]
+
+READ_AHEAD = 64
+READ_WAIT = 1.0
+PENDING_BYTES = 64 * 1024 * 1024
+MAX_CONCURRENT_ANSWERS = 64
+
+
+@dataclass(frozen=True)
+class StreamLimits:
+    """How much of the streams is kept: seconds (0: for ever) and bytes (-1: no limit)."""
+
+    max_age: float = 7 * 86400.0
+    max_bytes: int = 8 * 1024**3
+
+
+@dataclass(frozen=True)
+class StreamMessage:
+    """One message of a stream. `sequence` is its place in the stream."""
+
+    sequence: int
+    subject: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """What a stream holds. `identity` differs when the stream was deleted and made anew."""
+
+    identity: str
+    first: int
+    last: int
+
+
+class Bus:
+    """One connection to NATS with JetStream. Reconnects for ever by itself."""
+
+    def __init__(self, client: Client, url: str) -> None:
+        self._client = client
+        self._jetstream: JetStreamContext = client.jetstream(timeout=5)
+        self._answering: set[asyncio.Task[None]] = set()
+        self.url = url
+
+    @classmethod
+    async def connect(cls, url: str, *, name: str, patience: float = 0.0) -> "Bus":
+        """Connect, trying again for `patience` seconds; raises `BusUnavailable`."""
+        deadline = asyncio.get_running_loop().time() + patience
+        while True:
+            try:
+                client = await nats.connect(
+                    url,
+                    name=name,
+                    connect_timeout=2,
+                    allow_reconnect=True,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=0.5,
+                    pending_size=PENDING_BYTES,
+                    error_cb=_log_error,
+                    disconnected_cb=_log_disconnected,
+                    reconnected_cb=_log_reconnected,
+                )
+                return cls(client, url)
+            except (NatsError, OSError, TimeoutError, ValueError) as exc:
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise BusUnavailable(
+                        f"NATS cannot be reached at {safe_url(url)} ({_reason(exc)}). Start it with 'nats-server -js', "
+                        "correct --nats-url, or leave --nats-url out so that Meadow starts its own."
+                    ) from exc
+                log.warning(
+                    "NATS cannot be reached at %s (%s), trying again.",
+                    safe_url(url),
+                    _reason(exc),
+                    extra={"action": "nats.unreachable"},
+                )
+                await asyncio.sleep(1.0)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection just now."""
+        return bool(self._client.is_connected)
+
+    @property
+    def max_payload(self) -> int:
+        """The largest message, in bytes, that the server takes."""
+        return int(self._client.max_payload)
+
+    async def close(self) -> None:
+        """Finish the answers under way and close. May be called twice."""
+        if self._answering:
+            await asyncio.wait(self._answering, timeout=2.0)
+        if not self._client.is_closed:
+            try:
+                async with asyncio.timeout(2.0):
+                    await self._client.flush()
+            except (NatsError, TimeoutError) as exc:
+                log.debug("The last messages could not be flushed: %s", _reason(exc))
+            await self._client.close()
+
+    # -- streams --------------------------------------------------------------------------------------------------
+
+    async def declare_streams(self, limits: StreamLimits) -> None:
+        """Create Meadow's streams, or bring their limits up to date. Calling it again changes nothing."""
+        await self._declare(
+            api.StreamConfig(
+                name=subjects.EVENTS_STREAM,
+                description="Facts about tasks, workers and queues (Meadow)",
+                subjects=[subjects.ALL_EVENTS],
+                max_age=limits.max_age,
+                max_bytes=limits.max_bytes,
+                discard=api.DiscardPolicy.OLD,
+                storage=api.StorageType.FILE,
+                duplicate_window=120.0,
+            )
+        )
+        await self._declare(
+            api.StreamConfig(
+                name=subjects.AUDIT_STREAM,
+                description="Who did what to which cluster (Meadow)",
+                subjects=[subjects.ALL_AUDIT],
+                storage=api.StorageType.FILE,
+                deny_delete=True,
+                deny_purge=True,
+            )
+        )
+
+    async def _declare(self, config: api.StreamConfig) -> None:
+        try:
+            try:
+                await self._jetstream.add_stream(config)
+            except js_errors.BadRequestError:  # it exists with other limits
+                await self._jetstream.update_stream(config)
+        except js_errors.ServiceUnavailableError as exc:
+            raise BusError(
+                "This NATS has no JetStream. Start it with 'nats-server -js', or enable jetstream in its configuration."
+            ) from exc
+        except (js_errors.Error, NatsError) as exc:
+            raise BusError(f"The stream {config.name} could not be declared: {_reason(exc)}") from exc
+
+    async def stream_state(self, stream: str) -> StreamState:
+        """What the stream holds now; raises `BusError`."""
+        try:
+            info = await self._jetstream.stream_info(stream)
+        except (js_errors.Error, NatsError) as exc:
+            raise BusError(f"The stream {stream} does not answer: {_reason(exc)}") from exc
+        created: datetime | None = info.created
+        identity = created.isoformat() if created is not None else ""
+        return StreamState(identity, int(info.state.first_seq), int(info.state.last_seq))
+
+    async def append(self, subject: str, data: bytes, *, message_id: str | None = None, timeout: float = 5.0) -> int:
+        """Store one message in the stream that takes `subject`, and give its sequence.
+
+        With a `message_id`, a repetition within two minutes is stored once. Raises `BusUnavailable`.
+        """
+        headers = {"Nats-Msg-Id": message_id} if message_id else None
+        try:
+            ack = await self._jetstream.publish(subject, data, timeout=timeout, headers=headers)
+        except (js_errors.Error, NatsError, TimeoutError) as exc:
+            raise BusUnavailable(f"NATS did not store a message on {subject}: {_reason(exc)}") from exc
+        return int(ack.seq)
+
+    async def read(self, stream: str, *, after: int | None, subject: str) -> AsyncIterator[list[StreamMessage]]:
+        """Everything on `subject` in `stream` behind sequence `after` (`None`: only what comes from now on), in order,
+        for ever. Yields lists of one or more messages, and an empty list about once a second when nothing comes.
+
+        A lost connection or a lost consumer is mended from the last message that was yielded.
+        """
+        position = after
+        while True:
+            try:
+                subscription = await self._open(stream, position, subject)
+            except (js_errors.Error, NatsError, TimeoutError) as exc:
+                log.warning("Reading %s has to wait: %s", stream, _reason(exc), extra={"action": "nats.read-waits"})
+                yield []
+                await asyncio.sleep(0.5)
+                continue
+            try:
+                while True:
+                    try:
+                        raw = await subscription.fetch(READ_AHEAD, timeout=READ_WAIT)
+                    except (NatsTimeout, TimeoutError):
+                        yield []
+                        if not await self._consumer_lives(subscription):
+                            break
+                        continue
+                    messages = [StreamMessage(m.metadata.sequence.stream, m.subject, m.data) for m in raw]
+                    if position is not None:
+                        messages = [m for m in messages if m.sequence > position]  # type: ignore[operator]
+                    if messages:
+                        position = messages[-1].sequence
+                        yield messages
+            except (js_errors.Error, NatsError) as exc:
+                log.warning("Reading %s was cut: %s", stream, _reason(exc), extra={"action": "nats.read-cut"})
+                await asyncio.sleep(0.2)
+            finally:
+                await _forget(subscription)
+
+    async def _consumer_lives(self, subscription: JetStreamContext.PullSubscription) -> bool:
+        if not self.connected:
+            return True
+        try:
+            await subscription.consumer_info()
+        except js_errors.NotFoundError:
+            return False
+        except (js_errors.Error, NatsError, TimeoutError):
+            return True
+        return True
+
+    async def _open(self, stream: str, after: int | None, subject: str) -> JetStreamContext.PullSubscription:
+        config = api.ConsumerConfig(
+            deliver_policy=api.DeliverPolicy.NEW if after is None else api.DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=None if after is None else after + 1,
+            ack_policy=api.AckPolicy.NONE,
+            inactive_threshold=60.0,
+            mem_storage=True,
+            num_replicas=1,
+        )
+        return await self._jetstream.pull_subscribe(
+            subject, stream=stream, config=config, pending_bytes_limit=PENDING_BYTES
+        )
+
+    # -- core NATS ------------------------------------------------------------------------------------------------
+
+    async def tell(self, subject: str, data: bytes) -> None:
+        """Say it to whoever listens now."""
+        try:
+            await self._client.publish(subject, data)
+        except NatsError as exc:
+            raise BusUnavailable(f"Nothing can be published on {subject}: {_reason(exc)}") from exc
+
+    async def listen(self, subject: str, listener: Listener) -> None:
+        """Hear everything that is told on `subject` from now on, one message at a time."""
+
+        async def heard(message: Msg) -> None:
+            try:
+                await listener(message.subject, message.data)
+            except Exception:
+                log.exception("A message on %s was not understood.", message.subject, extra={"action": "bus.listener"})
+
+        await self._client.subscribe(subject, cb=heard)
+
+    async def ask(self, subject: str, data: bytes, *, timeout: float = 10.0) -> bytes:
+        """Ask and wait for one answer; raises `NobodyAnswers`, `AnswerTimedOut` or `BusUnavailable`."""
+        try:
+            message = await self._client.request(subject, data, timeout=timeout)
+        except NoRespondersError as exc:
+            raise NobodyAnswers(f"No service listens on {subject}.") from exc
+        except (NatsTimeout, TimeoutError) as exc:
+            raise AnswerTimedOut(f"There was no answer on {subject} within {timeout:g} s.") from exc
+        except NatsError as exc:
+            raise BusUnavailable(f"Nothing can be asked on {subject}: {_reason(exc)}") from exc
+        return bytes(message.data)
+
+    async def answer(self, handlers: Mapping[str, Handler], *, group: str) -> None:
+        """Answer what is asked on each subject. Any member of `group` may answer; at most 64 answers are under way."""
+        places = asyncio.Semaphore(MAX_CONCURRENT_ANSWERS)
+        for subject, handler in handlers.items():
+            await self._client.subscribe(subject, queue=group, cb=self._answerer(handler, places))
+
+    def _answerer(self, handler: Handler, places: asyncio.Semaphore) -> Callable[[Msg], Awaitable[None]]:
+        async def work(message: Msg) -> None:
+            try:
+                await message.respond(await handler(message.data))
+            except NatsError as exc:
+                log.warning("An answer on %s was lost: %s", message.subject, _reason(exc), extra={"action": "bus.lost"})
+            except Exception:
+                log.exception("A question on %s was not answered.", message.subject, extra={"action": "bus.answer"})
+            finally:
+                places.release()
+
+        async def heard(message: Msg) -> None:
+            await places.acquire()
+            task = asyncio.create_task(work(message), name=f"answer {message.subject}")
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+        return heard
+
+    # -- keys shared by all services --------------------------------------------------------------------------------
+
+    async def shared_key(self, name: str, candidate: bytes) -> bytes:
+        """The value under `name` that all services share: `candidate`, unless somebody was first."""
+        try:
+            bucket = await self._bucket(subjects.KEYS_BUCKET)
+            try:
+                await bucket.create(name, candidate)
+            except js_errors.KeyWrongLastSequenceError:
+                entry = await bucket.get(name)
+                return bytes(entry.value or b"")
+        except (js_errors.Error, NatsError, TimeoutError) as exc:
+            raise BusError(f"The shared key {name!r} could not be read from NATS: {_reason(exc)}") from exc
+        return candidate
+
+    async def _bucket(self, name: str) -> KeyValue:
+        try:
+            return await self._jetstream.key_value(name)
+        except js_errors.NotFoundError:
+            return await self._jetstream.create_key_value(api.KeyValueConfig(bucket=name))
+
+
+async def _forget(subscription: JetStreamContext.PullSubscription) -> None:
+    try:
+        await subscription.unsubscribe()
+    except (NatsError, js_errors.Error) as exc:
+        log.debug("A subscription was already gone: %s", _reason(exc))
+
+
+def safe_url(url: str) -> str:
+    """The URL without its password.
+
+    >>> safe_url("nats://me:secret@host:4222")
+    'nats://me:***@host:4222'
+    """
+    scheme, separator, rest = url.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    if not at:
+        return url
+    user, colon, _ = credentials.partition(":")
+    return f"{scheme}{separator}{user}{':***' if colon else ''}@{host}"
+
+
+def _reason(exc: BaseException) -> str:
+    return str(exc) or type(exc).__name__
+
+
+async def _log_error(exc: Exception) -> None:
+    log.warning("NATS: %s", _reason(exc), extra={"action": "nats.error"})
+
+
+async def _log_disconnected() -> None:
+    log.warning("The connection to NATS was lost.", extra={"action": "nats.disconnected"})
+
+
+async def _log_reconnected() -> None:
+    log.info("Connected to NATS again.", extra={"action": "nats.reconnected"})

@@ -1,0 +1,100 @@
+"""What all services have in common: how they start, are watched, and stop.
+
+A service is built by `build(context)` in its package's `service` module. First every service listens, then every
+service speaks, so that nothing said at the start is missed.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pluggy
+from aiohttp import web
+
+from meadow.access.gate import Gate
+from meadow.bus import Bus
+from meadow.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a service may use. `celery_app` is there for the controller only, where one was given.
+
+    `siblings` are the services in this process: the same port serves their pages.
+    """
+
+    settings: Settings
+    bus: Bus
+    plugins: pluggy.PluginManager
+    gate: Gate
+    watch: "Watch"
+    siblings: frozenset[str] = frozenset()
+    celery_app: Any = None
+
+
+class Service(Protocol):
+    """One of the five. Both of `listen` and `speak` return when done; what goes on for ever is a task of the watch."""
+
+    name: str
+
+    async def listen(self) -> None:
+        """Declare, open, subscribe."""
+
+    async def speak(self) -> None:
+        """Start to tell."""
+
+    async def stop(self) -> None:
+        """End in good order. May be called twice."""
+
+    def routes(self) -> Sequence[web.AbstractRouteDef]:
+        """The HTTP routes that this service adds to its port."""
+
+    def health(self) -> dict[str, Any]:
+        """`{"ok": bool, …}` and what it knows of its own state."""
+
+
+@dataclass
+class Watch:
+    """Owns the long-running tasks of a process. One that dies of an error ends the process, loudly."""
+
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _failed: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: BaseException | None = None
+
+    def start(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` under that name until it ends or the watch stops."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            log.error("%s failed: %s", task.get_name(), error, exc_info=error, extra={"action": "task.failed"})
+            self.failure = self.failure or error
+            self._failed.set()
+
+    async def failed(self) -> BaseException:
+        """Wait until a task has failed and give its error."""
+        await self._failed.wait()
+        if self.failure is None:
+            raise AssertionError("the watch reports a failure without an error")
+        return self.failure
+
+    async def stop(self, deadline: float = 5.0) -> None:
+        """Cancel what still runs and wait for it, at most `deadline` seconds."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=deadline)
+            for task in late:
+                log.warning("%s did not stop in time.", task.get_name(), extra={"action": "task.late"})

@@ -1,0 +1,389 @@
+"""Every setting of Meadow: name, type, default, help. The command line, the environment and the files all read here.
+
+A setting comes from, in this order: the command line, a file (`meadow.toml`, or Flower's `flowerconfig.py`), the
+environment (`MEADOW_<NAME>`, and for Flower's options `FLOWER_<NAME>`), its default. What is wrong or unknown stops
+the start with a hint.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args, get_type_hints
+
+from meadow.errors import SettingsError
+
+CELERY = "Celery"
+LISTEN = "Listening"
+ACCESS = "Access"
+PAGES = "Pages"
+EVENTS = "Events and control"
+BUS = "NATS and data"
+METRICS = "Metrics"
+LOGGING = "Logging"
+MOOT = "Accepted for Flower's sake"
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is known of a setting besides its name, type and default.
+
+    `flower`: Flower has it too, so `FLOWER_<NAME>` is read. `moot`: it is accepted and has no effect; the text says
+    why. `file_only`: it cannot be written on a command line.
+    """
+
+    help: str
+    group: str
+    flower: bool = False
+    secret: bool = False
+    moot: str | None = None
+    file_only: bool = False
+    short: str | None = None
+    aliases: tuple[str, ...] = ()
+
+
+def setting(default: Any, help: str, group: str, **more: Any) -> Any:
+    """A dataclass field that is a setting."""
+    return field(default=default, metadata={"option": Option(help, group, **more)})
+
+
+FLOWER_COLUMNS = ("name", "uuid", "state", "received", "runtime", "worker")
+PROMETHEUS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, float("inf"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings in force. Immutable; `dataclasses.replace` makes another."""
+
+    app: str | None = setting(None, "The Celery app, as for celery -A: module, module:attribute.", CELERY, short="-A")
+    broker: str | None = setting(None, "Broker URL; overrides the app's.", CELERY, short="-b", secret=True)
+    result_backend: str | None = setting(None, "Result backend URL; overrides the app's.", CELERY, secret=True)
+    workdir: str | None = setting(None, "Change to this directory before loading the app.", CELERY)
+    cluster: str = setting("default", "Name of the cluster, as it stands in subjects and pages.", CELERY)
+    broker_api: str | None = setting(
+        None,
+        "RabbitMQ management API, such as http://guest:guest@host:15672/api/.",
+        CELERY,
+        flower=True,
+        secret=True,
+    )
+
+    port: int = setting(5555, "TCP port; 0 takes any free one.", LISTEN, flower=True)
+    address: str | None = setting(
+        None,
+        "Address to listen on. Without authentication it is 127.0.0.1, with authentication all addresses.",
+        LISTEN,
+        flower=True,
+    )
+    unix_socket: str | None = setting(None, "Path of a Unix socket to listen on instead.", LISTEN, flower=True)
+    url_prefix: str = setting("", "Serve everything below this path, as /flower.", LISTEN, flower=True)
+    certfile: str | None = setting(None, "TLS certificate (PEM).", LISTEN, flower=True)
+    keyfile: str | None = setting(None, "TLS private key (PEM).", LISTEN, flower=True)
+    ca_certs: str | None = setting(
+        None, "CA certificates; clients must then present a certificate signed by one of them.", LISTEN, flower=True
+    )
+    xheaders: bool = setting(
+        False, "Trust X-Forwarded-For, X-Real-IP and X-Forwarded-Proto of a proxy.", LISTEN, flower=True
+    )
+
+    basic_auth: tuple[str, ...] = setting(
+        (), "user:password pairs, comma separated.", ACCESS, flower=True, secret=True
+    )
+    allow_anonymous: bool = setting(
+        False, "Let anybody read the pages although other machines can connect. The API stays closed.", ACCESS
+    )
+    allowed_hosts: tuple[str, ...] = setting(
+        (), "Host names by which browsers may reach this Meadow, besides localhost and the address.", ACCESS
+    )
+    read_only: bool = setting(False, "Refuse everything that changes something.", ACCESS, flower=True)
+    unauthenticated_api: bool = setting(
+        False, "Open the API and all commands although nobody signs in.", ACCESS, flower=True
+    )
+    cookie_secret: str | None = setting(
+        None, "Key that signs sessions and actor claims; by default services share one over NATS.", ACCESS,
+        flower=True, secret=True, aliases=("secret_key",),
+    )
+    auth: str = setting("", "Who may sign in by OAuth.", ACCESS, flower=True)
+    auth_provider: str | None = setting(None, "Flower's name of the OAuth provider.", ACCESS, flower=True)
+    oauth2_key: str | None = setting(None, "OAuth client id.", ACCESS, flower=True)
+    oauth2_secret: str | None = setting(None, "OAuth client secret.", ACCESS, flower=True, secret=True)
+    oauth2_redirect_uri: str | None = setting(None, "OAuth redirect URI.", ACCESS, flower=True)
+
+    auto_refresh: bool = setting(True, "Keep pages live.", PAGES, flower=True)
+    natural_time: bool = setting(False, "Show relative times in the task table.", PAGES, flower=True)
+    tasks_columns: tuple[str, ...] = setting(
+        FLOWER_COLUMNS, "Columns of the task table, in that order.", PAGES, flower=True
+    )
+    format_task: Callable[[Any], Any] | None = setting(
+        None,
+        "A function that changes a task before it is shown; a task that makes it raise is hidden.",
+        PAGES,
+        flower=True,
+        file_only=True,
+    )
+    purge_offline_workers: int | None = setting(
+        None, "Seconds after which an offline worker disappears from pages and metrics.", PAGES, flower=True
+    )
+
+    enable_events: bool = setting(
+        True, "Ask all workers every 5 s to send events, so that those started without -E do too.", EVENTS, flower=True
+    )
+    inspect_timeout: float = setting(
+        1000.0, "Milliseconds to wait for workers' answers to inspections.", EVENTS, flower=True
+    )
+    inspect_interval: float = setting(60.0, "Seconds between two inspections of all workers; 0 for none.", EVENTS)
+    queue_interval: float = setting(5.0, "Seconds between two readings of the queue depths.", EVENTS)
+    apply_timeout: float = setting(
+        300.0, "Longest wait for a result, in seconds, when a call gives no timeout.", EVENTS
+    )
+    redact: tuple[str, ...] = setting(
+        (), "More argument names whose values are hidden, besides password, token and the like.", EVENTS
+    )
+    accept_pickle: bool = setting(
+        False, "Decode events that were pickled. Whoever can publish to the broker can then run code here.", EVENTS
+    )
+    batch_events: int = setting(200, "Most events in one message on NATS.", EVENTS)
+    batch_wait: float = setting(20.0, "Milliseconds that an event may wait for others to share its message.", EVENTS)
+    buffer_bytes: int = setting(
+        64 * 1024 * 1024, "Bytes of events that the collector keeps while NATS is away.", EVENTS
+    )
+
+    nats_url: str | None = setting(
+        None, "NATS with JetStream, as nats://user:password@host:4222. By default Meadow starts its own.", BUS,
+        secret=True,
+    )
+    nats_server: str | None = setting(None, "Program to start as Meadow's own NATS.", BUS)
+    data_dir: str | None = setting(
+        None, "Directory of the streams and the task store. By default below ~/.local/state/meadow.", BUS
+    )
+    max_tasks: int = setting(
+        0, "Most tasks in the store, the oldest go first; 0 for no limit.", BUS, flower=True
+    )
+    retention: float = setting(30.0, "Days after which a task leaves the store; 0 for never.", BUS)
+    stream_days: float = setting(7.0, "Days that facts stay in the stream.", BUS)
+    stream_bytes: int = setting(8 * 1024**3, "Most bytes of facts in the stream.", BUS)
+    field_bytes: int = setting(
+        64 * 1024, "Most bytes kept of one argument list, result or traceback; the rest is cut, visibly.", BUS
+    )
+
+    task_runtime_metric_buckets: tuple[float, ...] = setting(
+        PROMETHEUS_BUCKETS, "Buckets of the runtime histogram, in seconds.", METRICS, flower=True
+    )
+
+    debug: bool = setting(False, "Log more.", LOGGING, flower=True)
+    logging: str = setting("info", "Log level: debug, info, warning, error or none.", LOGGING, flower=True)
+    log_format: str = setting("text", "text, or json with one object a line.", LOGGING)
+    quiet: bool = setting(False, "No banner.", LOGGING, short="-q")
+    conf: str | None = setting(
+        None, "Settings file. By default meadow.toml or flowerconfig.py in the current directory.", LOGGING,
+        flower=True,
+    )
+
+    max_workers: int = setting(
+        5000, "Flower's limit of remembered workers.", MOOT, flower=True, moot="workers are kept in the store"
+    )
+    db: str = setting("flower", "Flower's state file.", MOOT, flower=True, moot="history is in --data-dir")
+    persistent: bool = setting(False, "Keep history.", MOOT, flower=True, moot="history is always kept")
+    state_save_interval: int = setting(
+        0, "Flower's interval of saving.", MOOT, flower=True, moot="everything is saved at once"
+    )
+    log_to_stderr: bool = setting(
+        True, "Tornado's switch.", MOOT, flower=True, moot="logs always go to standard error"
+    )
+    log_file_prefix: str | None = setting(
+        None, "Tornado's log file.", MOOT, flower=True, moot="redirect standard error instead"
+    )
+    log_file_max_size: int = setting(100_000_000, "Tornado's.", MOOT, flower=True, moot="no log files are written")
+    log_file_num_backups: int = setting(10, "Tornado's.", MOOT, flower=True, moot="no log files are written")
+    log_rotate_mode: str = setting("size", "Tornado's.", MOOT, flower=True, moot="no log files are written")
+    log_rotate_when: str = setting("midnight", "Tornado's.", MOOT, flower=True, moot="no log files are written")
+    log_rotate_interval: int = setting(1, "Tornado's.", MOOT, flower=True, moot="no log files are written")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def signs_in(self) -> bool:
+        """Whether anybody has to say who they are."""
+        return bool(self.basic_auth or self.auth)
+
+    @property
+    def prefix(self) -> str:
+        """The URL prefix as `/flower`, or the empty string."""
+        bare = self.url_prefix.strip("/")
+        return f"/{bare}" if bare else ""
+
+    @property
+    def listen_address(self) -> str | None:
+        """Where to listen; `None` for all addresses."""
+        if self.address:
+            return self.address
+        return None if self.signs_in else "127.0.0.1"
+
+
+TYPES: dict[str, Any] = get_type_hints(Settings)
+OPTIONS: dict[str, Option] = {f.name: f.metadata["option"] for f in dataclasses.fields(Settings)}
+DEFAULTS: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Settings)}
+ALIASES: dict[str, str] = {alias: name for name, option in OPTIONS.items() for alias in option.aliases}
+
+TRUE_WORDS = frozenset({"1", "true", "t", "yes", "y", "on"})
+FALSE_WORDS = frozenset({"0", "false", "f", "no", "n", "off"})
+LOG_LEVELS = ("debug", "info", "warning", "error", "none")
+
+
+def parse_bool(text: str) -> bool:
+    """A truth word as a bool; raises ValueError."""
+    word = text.strip().lower()
+    if word in TRUE_WORDS:
+        return True
+    if word in FALSE_WORDS:
+        return False
+    raise ValueError(f"{text!r} is neither true nor false")
+
+
+def parse(name: str, value: Any) -> Any:
+    """`value` (text, or a value from a file) as the type of that setting; raises `SettingsError`."""
+    kind, optional = _kind(name)
+    if value is None and optional:
+        return None
+    try:
+        return _PARSERS[kind](value)
+    except (ValueError, TypeError, OverflowError) as exc:
+        raise SettingsError(f"{_option_name(name)}: {value!r} is not {_PHRASES[kind]}.") from exc
+
+
+def _kind(name: str) -> tuple[str, bool]:
+    annotation = TYPES[name]
+    arms = get_args(annotation)
+    optional = type(None) in arms
+    if optional:
+        annotation = next(arm for arm in arms if arm is not type(None))
+    if annotation in (int, float, bool, str):
+        return annotation.__name__, optional
+    if annotation == tuple[str, ...]:
+        return "words", optional
+    if annotation == tuple[float, ...]:
+        return "numbers", optional
+    return "function", optional
+
+
+def _to_int(value: Any) -> int:
+    if isinstance(value, bool) or (isinstance(value, float) and value != int(value)):
+        raise ValueError(value)
+    return int(value)
+
+
+def _to_float(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError(value)
+    return float(value)
+
+
+def _to_bool(value: Any) -> bool:
+    return value if isinstance(value, bool) else parse_bool(str(value))
+
+
+def _to_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _to_words(value: Any) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else list(value)
+    return tuple(_to_text(part).strip() for part in parts if _to_text(part).strip())
+
+
+def _to_numbers(value: Any) -> tuple[float, ...]:
+    parts = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else list(value)
+    return tuple(float(part) for part in parts)
+
+
+def _to_function(value: Any) -> Any:
+    if not callable(value):
+        raise TypeError(value)
+    return value
+
+
+_PARSERS: dict[str, Callable[[Any], Any]] = {
+    "int": _to_int,
+    "float": _to_float,
+    "bool": _to_bool,
+    "str": _to_text,
+    "words": _to_words,
+    "numbers": _to_numbers,
+    "function": _to_function,
+}
+_PHRASES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "words": "a comma separated list",
+    "numbers": "a comma separated list of numbers",
+    "function": "a function",
+}
+
+
+def check(settings: Settings) -> None:
+    """Raise `SettingsError` for values that make no sense, alone or together."""
+    from meadow.subjects import CLUSTER_NAME
+
+    rules: list[tuple[bool, str]] = [
+        (0 <= settings.port <= 65535, f"--port must lie between 0 and 65535, not at {settings.port}."),
+        (
+            CLUSTER_NAME.fullmatch(settings.cluster) is not None,
+            f"--cluster: {settings.cluster!r} is not a name of letters, digits, '-' and '_' (64 at most).",
+        ),
+        (bool(settings.certfile) == bool(settings.keyfile), "--certfile and --keyfile are needed together."),
+        (settings.logging in LOG_LEVELS, f"--logging must be one of {', '.join(LOG_LEVELS)}."),
+        (settings.log_format in ("text", "json"), "--log-format must be text or json."),
+        (settings.inspect_timeout > 0, "--inspect-timeout must be more than 0 ms."),
+        (settings.queue_interval > 0, "--queue-interval must be more than 0 s."),
+        (1 <= settings.batch_events <= 10_000, "--batch-events must lie between 1 and 10000."),
+        (settings.batch_wait >= 0, "--batch-wait cannot be negative."),
+        (settings.field_bytes >= 1024, "--field-bytes must be 1024 or more."),
+        (settings.buffer_bytes >= 1024 * 1024, "--buffer-bytes must be 1048576 or more."),
+        (
+            all(":" in pair and not pair.startswith(":") for pair in settings.basic_auth),
+            "--basic-auth takes user:password pairs, separated by commas.",
+        ),
+        (
+            settings.broker_api is None or settings.broker_api.startswith(("http://", "https://")),
+            "--broker-api must be an http or https URL, such as http://guest:guest@host:15672/api/.",
+        ),
+        (
+            list(settings.task_runtime_metric_buckets) == sorted(set(settings.task_runtime_metric_buckets))
+            and bool(settings.task_runtime_metric_buckets),
+            "--task-runtime-metric-buckets must ascend.",
+        ),
+        (
+            not (settings.auth or settings.auth_provider),
+            "OAuth sign-in (--auth, --auth-provider) is not part of this release. Nothing was opened. "
+            "Use --basic-auth, or leave these options out.",
+        ),
+    ]
+    for holds, message in rules:
+        if not holds:
+            raise SettingsError(message)
+
+
+def shown(name: str, value: Any) -> str:
+    """The value as it may be printed: secrets are stars."""
+    if OPTIONS[name].secret and value:
+        return "***"
+    if isinstance(value, tuple):
+        return ",".join(str(part) for part in value)
+    if value is None:
+        return ""
+    if callable(value):
+        return getattr(value, "__qualname__", "a function")
+    return str(value)
+
+
+def from_mapping(values: Mapping[str, Any]) -> Settings:
+    """Settings from already parsed values."""
+    return Settings(**values)
+
+
+def _option_name(name: str) -> str:
+    return "--" + name.replace("_", "-")
