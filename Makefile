@@ -3,10 +3,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 VENDOR := services/web/meadow_web/static/vendor
-UV := $(wildcard $(BIN)/uv)
 
-# Run setup again, even if its stamp is fresh, when somebody removed what it made.
-MADE := $(and $(wildcard $(BIN)/meadow),$(wildcard $(VENDOR)/bundle.sha256))
+# Stamps in .make/ say what is done. If somebody removed what a stamp stands for, it is done again.
+AGAIN_VENV := $(if $(wildcard $(BIN)/python),,FORCE)
+AGAIN_SETUP := $(if $(and $(wildcard $(BIN)/meadow),$(wildcard $(VENDOR)/bundle.sha256)),,FORCE)
+SOURCES_OF_SETUP := pyproject.toml constraints.txt $(addprefix services/web/,package-lock.json build_frontend.py)
 
 .PHONY: help setup servers test check format demo bench docs constraints clean FORCE
 .DEFAULT_GOAL := help
@@ -27,7 +28,7 @@ check: setup ## Lint, formatting, types, walls between rooms, docs, repository
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/mypy tools
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python tools/check_docs.py
 	@$(BIN)/python tools/check_repository.py
 
@@ -52,16 +53,16 @@ clean: ## Remove .venv, the front-end bundle and every cache
 	@rm -rf .venv .make build dist $(VENDOR) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.make/venv:
+.make/venv: $(AGAIN_VENV)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "Meadow needs Python 3.11 or newer, but PYTHON=$(PYTHON) is: $$($(PYTHON) --version 2>&1)." >&2; \
 		echo "Name a newer one, for instance: make setup PYTHON=python3.13" >&2; exit 1; }
 	@mkdir -p .make
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || echo "uv cannot be installed; pip will do."
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check uv || echo "uv cannot be installed; pip will do."
 	@touch $@
 
-.make/setup: .make/venv pyproject.toml constraints.txt services/web/package-lock.json services/web/build_frontend.py $(if $(MADE),,FORCE)
+.make/setup: .make/venv $(SOURCES_OF_SETUP) $(AGAIN_SETUP)
 	@echo "Installing Meadow and its tools into .venv"
 	@if [ -x $(BIN)/uv ]; then \
 		$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'; \

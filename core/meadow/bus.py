@@ -208,7 +208,7 @@ class Bus:
                         continue
                     messages = [StreamMessage(m.metadata.sequence.stream, m.subject, m.data) for m in raw]
                     if position is not None:
-                        messages = [m for m in messages if m.sequence > position]  # type: ignore[operator]
+                        messages = [m for m in messages if m.sequence > position]
                     if messages:
                         position = messages[-1].sequence
                         yield messages

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 START_TIMEOUT = 10.0
 STOP_TIMEOUT = 5.0
+RESTART_PAUSE = 0.2
 MAX_PAYLOAD = 8 * 1024 * 1024
 
 
@@ -100,7 +101,8 @@ class EmbeddedNats:
         self._binary = binary
         self._password = secrets.token_urlsafe(24)
         self._process: asyncio.subprocess.Process | None = None
-        self._port = 0
+        self._port = -1
+        self._stopping = False
 
     @property
     def url(self) -> str:
@@ -129,7 +131,9 @@ class EmbeddedNats:
                     await asyncio.sleep(0.005)
         except TimeoutError as exc:
             await self.stop()
-            raise StartRefused(f"nats-server did not open its port within {START_TIMEOUT:.0f} s; see {log_path}.") from exc
+            raise StartRefused(
+                f"nats-server did not open its port within {START_TIMEOUT:.0f} s; see {log_path}."
+            ) from exc
         except StartRefused:
             await self.stop()
             raise
@@ -146,7 +150,7 @@ class EmbeddedNats:
             "\n".join(
                 (
                     "# Written by Meadow at every start.",
-                    'listen: "127.0.0.1:-1"',
+                    f'listen: "127.0.0.1:{self._port}"',
                     f"max_payload: {MAX_PAYLOAD}",
                     f"max_pending: {16 * MAX_PAYLOAD}",
                     f"ports_file_dir: {json.dumps(str(ports))}",
@@ -169,14 +173,19 @@ class EmbeddedNats:
             return True
         return False
 
-    async def wait(self) -> int:
-        """Wait until the child ends and give its exit code."""
-        if self._process is None:
-            return 0
-        return await self._process.wait()
+    async def supervise(self) -> None:
+        """Start the server again, on the same port, when it ends without being told to; until `stop`."""
+        while self._process is not None:
+            code = await self._process.wait()
+            if self._stopping:
+                return
+            log.error("nats-server ended with %s and is started again.", code, extra={"action": "nats.ended"})
+            await asyncio.sleep(RESTART_PAUSE)
+            await self.start()
 
     async def stop(self) -> None:
         """End the child in good order, by force when it takes too long. May be called twice."""
+        self._stopping = True
         process = self._process
         if process is None or process.returncode is not None:
             return

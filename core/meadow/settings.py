@@ -85,9 +85,7 @@ class Settings:
         False, "Trust X-Forwarded-For, X-Real-IP and X-Forwarded-Proto of a proxy.", LISTEN, flower=True
     )
 
-    basic_auth: tuple[str, ...] = setting(
-        (), "user:password pairs, comma separated.", ACCESS, flower=True, secret=True
-    )
+    basic_auth: tuple[str, ...] = setting((), "user:password pairs, comma separated.", ACCESS, flower=True, secret=True)
     allow_anonymous: bool = setting(
         False, "Let anybody read the pages although other machines can connect. The API stays closed.", ACCESS
     )
@@ -99,8 +97,12 @@ class Settings:
         False, "Open the API and all commands although nobody signs in.", ACCESS, flower=True
     )
     cookie_secret: str | None = setting(
-        None, "Key that signs sessions and actor claims; by default services share one over NATS.", ACCESS,
-        flower=True, secret=True, aliases=("secret_key",),
+        None,
+        "Key that signs sessions and actor claims; by default services share one over NATS.",
+        ACCESS,
+        flower=True,
+        secret=True,
+        aliases=("secret_key",),
     )
     auth: str = setting("", "Who may sign in by OAuth.", ACCESS, flower=True)
     auth_provider: str | None = setting(None, "Flower's name of the OAuth provider.", ACCESS, flower=True)
@@ -148,16 +150,16 @@ class Settings:
     )
 
     nats_url: str | None = setting(
-        None, "NATS with JetStream, as nats://user:password@host:4222. By default Meadow starts its own.", BUS,
+        None,
+        "NATS with JetStream, as nats://user:password@host:4222. By default Meadow starts its own.",
+        BUS,
         secret=True,
     )
     nats_server: str | None = setting(None, "Program to start as Meadow's own NATS.", BUS)
     data_dir: str | None = setting(
         None, "Directory of the streams and the task store. By default below ~/.local/state/meadow.", BUS
     )
-    max_tasks: int = setting(
-        0, "Most tasks in the store, the oldest go first; 0 for no limit.", BUS, flower=True
-    )
+    max_tasks: int = setting(0, "Most tasks in the store, the oldest go first; 0 for no limit.", BUS, flower=True)
     retention: float = setting(30.0, "Days after which a task leaves the store; 0 for never.", BUS)
     stream_days: float = setting(7.0, "Days that facts stay in the stream.", BUS)
     stream_bytes: int = setting(8 * 1024**3, "Most bytes of facts in the stream.", BUS)
@@ -174,7 +176,9 @@ class Settings:
     log_format: str = setting("text", "text, or json with one object a line.", LOGGING)
     quiet: bool = setting(False, "No banner.", LOGGING, short="-q")
     conf: str | None = setting(
-        None, "Settings file. By default meadow.toml or flowerconfig.py in the current directory.", LOGGING,
+        None,
+        "Settings file. By default meadow.toml or flowerconfig.py in the current directory.",
+        LOGGING,
         flower=True,
     )
 
@@ -186,9 +190,7 @@ class Settings:
     state_save_interval: int = setting(
         0, "Flower's interval of saving.", MOOT, flower=True, moot="everything is saved at once"
     )
-    log_to_stderr: bool = setting(
-        True, "Tornado's switch.", MOOT, flower=True, moot="logs always go to standard error"
-    )
+    log_to_stderr: bool = setting(True, "Tornado's switch.", MOOT, flower=True, moot="logs always go to standard error")
     log_file_prefix: str | None = setting(
         None, "Tornado's log file.", MOOT, flower=True, moot="redirect standard error instead"
     )

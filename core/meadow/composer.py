@@ -1,0 +1,223 @@
+"""The whole map: which services run in this process, what they are given, and how they start and stop together."""
+
+import asyncio
+import hashlib
+import importlib
+import logging
+import os
+import secrets
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from meadow import plugins
+from meadow.access.claims import Signer
+from meadow.access.gate import Gate, check_exposure
+from meadow.broker import BrokerConfig
+from meadow.bus import Bus, StreamLimits
+from meadow.errors import BusError, StartRefused
+from meadow.http import HttpServer, build_application
+from meadow.nats_server import DataDirectoryLock, EmbeddedNats, find_binary
+from meadow.service import Context, Service, Watch
+from meadow.settings import Settings
+from meadow.supervise import CollectorChild
+
+log = logging.getLogger(__name__)
+
+SERVICES = ("collector", "api", "controller", "metrics", "web")
+"""In the order in which they start; they stop in the opposite one."""
+
+PORTS = {"web": 5555, "api": 5556, "metrics": 5557, "controller": 5558, "collector": 5559}
+"""Where each service listens when it runs alone and --port is not given."""
+
+STOP_DEADLINE = 8.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run. With `collector_child`, the collector is a process of its own below this one."""
+
+    settings: Settings
+    services: tuple[str, ...]
+    collector_child: bool = False
+    celery_app: Any = None
+    broker: BrokerConfig | None = None
+
+
+def plan_serve(settings: Settings, celery_app: Any = None) -> Plan:
+    """Everything on one port."""
+    app = celery_app if celery_app is not None else room("controller", "celery_app").load(settings)
+    broker = room("collector", "celery_app").describe(app, settings)
+    here = tuple(name for name in SERVICES if name != "collector")
+    return Plan(with_data_dir(settings, broker), here, collector_child=True, celery_app=app, broker=broker)
+
+
+def plan_run(settings: Settings, services: Sequence[str]) -> Plan:
+    """Some services in this process, the others elsewhere on the same NATS."""
+    if settings.nats_url is None:
+        raise StartRefused(
+            "Services in processes of their own need one NATS that they share: start 'nats-server -js' "
+            "and give its address with --nats-url. ('meadow serve' needs none.)"
+        )
+    app, broker = None, None
+    if "controller" in services:
+        app = room("controller", "celery_app").load(settings)
+    if "collector" in services:
+        collector_app = room("collector", "celery_app")
+        found = collector_app.load(settings.app) if settings.app else collector_app.build_app(settings)
+        broker = collector_app.describe(found, settings)
+    ordered = tuple(name for name in SERVICES if name in services)
+    return Plan(with_data_dir(settings, broker), ordered, celery_app=app, broker=broker)
+
+
+def room(service: str, module: str) -> Any:
+    """A module of a service's package. The one place where core reaches for a service, by name only."""
+    return importlib.import_module(f"meadow_{service}.{module}")
+
+
+def with_data_dir(settings: Settings, broker: BrokerConfig | None) -> Settings:
+    """The settings with an absolute data directory; by default one for each cluster and broker."""
+    if settings.data_dir is not None:
+        return replace(settings, data_dir=str(Path(settings.data_dir).expanduser().absolute()))
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    # Two projects on one machine, or one that changes its broker, must not share a history.
+    mark = hashlib.sha256((broker.url if broker else settings.nats_url or "").rpartition("@")[2].encode()).hexdigest()
+    return replace(settings, data_dir=str(state / "meadow" / f"{settings.cluster}-{mark[:8]}"))
+
+
+async def run(plan: Plan) -> None:
+    """Run until SIGTERM or SIGINT, or until something fails that cannot be mended; raises what failed."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    watch = Watch()
+    async with AsyncExitStack() as stack:
+        await compose(plan, stack, watch)
+        failed = asyncio.create_task(watch.failed(), name="watch for failures")
+        asked = asyncio.create_task(stopping.wait(), name="wait for a signal")
+        await asyncio.wait({failed, asked}, return_when=asyncio.FIRST_COMPLETED)
+        failed.cancel()
+        asked.cancel()
+        log.info("Stopping.", extra={"action": "meadow.stopping"})
+        await stack.aclose()
+    if watch.failure is not None:
+        raise StartRefused(f"Meadow stopped because a part of it failed: {watch.failure}") from watch.failure
+
+
+async def compose(plan: Plan, stack: AsyncExitStack, watch: Watch) -> HttpServer:
+    """Start everything of the plan; leaving `stack` stops it in the opposite order."""
+    settings = plan.settings
+    loopback = check_exposure(settings)
+    server = HttpServer(settings)
+    stack.callback(_close_sockets, server)
+    server.bind()
+    if plan.collector_child or "api" in plan.services:
+        stack.enter_context(DataDirectoryLock(Path(settings.data_dir or ".")))
+    bus = await stack.enter_async_context(_bus(settings, watch))
+    manager, _ = plugins.load()
+    gate = await _gate(settings, manager, bus, loopback)
+    context = Context(
+        settings=settings,
+        bus=bus,
+        plugins=manager,
+        gate=gate,
+        watch=watch,
+        siblings=frozenset(plan.services),
+        celery_app=plan.celery_app,
+    )
+    services = [_build(name, context, plan) for name in plan.services]
+    stack.push_async_callback(_stop_services, services, watch)
+    for service in services:
+        await service.listen()
+    await server.start(build_application(settings, gate, services))
+    stack.push_async_callback(server.stop)
+    for service in services:
+        await service.speak()
+    if plan.collector_child and plan.broker is not None:
+        child = CollectorChild(settings, bus.url, plan.broker)
+        stack.push_async_callback(child.stop)
+        watch.start("collector child", child.supervise())
+    _announce(plan, server)
+    return server
+
+
+def _close_sockets(server: HttpServer) -> None:
+    for sock in server.sockets:
+        sock.close()
+
+
+def _build(name: str, context: Context, plan: Plan) -> Service:
+    module = room(name, "service")
+    built: Service = module.build(context, plan.broker) if name == "collector" else module.build(context)
+    return built
+
+
+@asynccontextmanager
+async def _bus(settings: Settings, watch: Watch) -> AsyncIterator[Bus]:
+    limits = StreamLimits(max_age=settings.stream_days * 86400.0, max_bytes=settings.stream_bytes)
+    async with AsyncExitStack() as stack:
+        url = settings.nats_url
+        if url is None:
+            directory = Path(settings.data_dir or ".") / "nats"
+            embedded = EmbeddedNats(directory, find_binary(settings.nats_server))
+            await embedded.start()
+            stack.push_async_callback(embedded.stop)
+            watch.start("nats-server child", embedded.supervise())
+            url = embedded.url
+        bus = await Bus.connect(url, name="meadow", patience=0.0 if settings.nats_url is None else 30.0)
+        stack.push_async_callback(bus.close)
+        await bus.declare_streams(limits)
+        yield bus
+
+
+async def _gate(settings: Settings, manager: pluggy.PluginManager, bus: Bus, loopback: bool) -> Gate:
+    if settings.cookie_secret:
+        key = hashlib.sha256(b"meadow actor claims\0" + settings.cookie_secret.encode()).digest()
+    else:
+        key = await bus.shared_key("claims", secrets.token_bytes(32))
+    sign_ins = [sign_in for group in manager.hook.register_sign_in(settings=settings) for sign_in in group]
+    if settings.signs_in and not sign_ins:
+        raise StartRefused("Sign-in is configured, but no plugin offers it. See 'meadow plugins'. Nothing was opened.")
+    return Gate(settings, sign_ins, Signer(key), loopback=loopback)
+
+
+async def _stop_services(services: Sequence[Service], watch: Watch) -> None:
+    for service in reversed(services):
+        try:
+            async with asyncio.timeout(STOP_DEADLINE):
+                await service.stop()
+        except TimeoutError:
+            log.warning("%s did not stop in time.", service.name, extra={"action": "service.late"})
+        except BusError as exc:
+            log.warning("%s stopped without NATS: %s", service.name, exc, extra={"action": "service.stopped"})
+    await watch.stop()
+
+
+def _announce(plan: Plan, server: HttpServer) -> None:
+    if plan.settings.quiet:
+        return
+    from meadow.bus import safe_url
+
+    where = server.url
+    if "web" in plan.services:
+        log.info("Visit me at %s", where, extra={"action": "meadow.started"})
+    else:
+        log.info(
+            "%s runs, its state is at %shealthcheck",
+            ", ".join(plan.services),
+            where,
+            extra={"action": "meadow.started"},
+        )
+    if plan.broker is not None:
+        log.info("Broker: %s", safe_url(plan.broker.url.partition(";")[0]), extra={"action": "meadow.broker"})
+    if plan.settings.listen_address is not None and not plan.settings.signs_in:
+        log.info(
+            "Nobody has to sign in, so only this machine can connect. To open it: --basic-auth=user:password.",
+            extra={"action": "meadow.loopback"},
+        )

@@ -1,0 +1,69 @@
+"""Logs: a sentence for people, `action=` and ids for machines; as text or as one JSON object a line."""
+
+import json
+import logging
+import sys
+import time
+from typing import Any
+
+from meadow.settings import Settings
+
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "none": logging.CRITICAL + 1,
+}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_NOISY = ("nats", "amqp", "kombu", "celery", "asyncio")
+
+
+def configure(settings: Settings) -> None:
+    """Send all logs to standard error in the chosen form."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    level = logging.DEBUG if settings.debug else LEVELS[settings.logging]
+    root.setLevel(level)
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(max(level, logging.INFO if settings.debug else logging.WARNING))
+    logging.captureWarnings(True)
+
+
+def extras(record: logging.LogRecord) -> dict[str, Any]:
+    """What the caller gave as `extra`."""
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-11-22 22:39:46 INFO  sentence  action=… key=…`, in UTC."""
+
+    converter = staticmethod(time.gmtime)
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """The line without a traceback. Line breaks in a message cannot fake another line."""
+        line = super().formatMessage(record).replace("\r", "\\r").replace("\n", "\\n")
+        pairs = "".join(f" {key}={value}" for key, value in extras(record).items()).replace("\n", "\\n")
+        return f"{line} {pairs}" if pairs else line
+
+
+class JsonFormatter(logging.Formatter):
+    """One object a line: time (epoch seconds), level, logger, message, and the extras."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as JSON."""
+        content: dict[str, Any] = {
+            "time": record.created,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **extras(record),
+        }
+        if record.exc_info:
+            content["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(content, default=str, ensure_ascii=False)
