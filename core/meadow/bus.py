@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -28,6 +27,8 @@ READ_AHEAD = 64
 READ_WAIT = 1.0
 PENDING_BYTES = 64 * 1024 * 1024
 MAX_CONCURRENT_ANSWERS = 64
+CONNECT_SECONDS = 2.0
+DUPLICATE_WINDOW = 120.0
 
 
 @dataclass(frozen=True)
@@ -71,19 +72,7 @@ class Bus:
         deadline = asyncio.get_running_loop().time() + patience
         while True:
             try:
-                client = await nats.connect(
-                    url,
-                    name=name,
-                    connect_timeout=2,
-                    allow_reconnect=True,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=0.5,
-                    pending_size=PENDING_BYTES,
-                    error_cb=_log_error,
-                    disconnected_cb=_log_disconnected,
-                    reconnected_cb=_log_reconnected,
-                )
-                return cls(client, url)
+                return cls(await _connect_once(url, name), url)
             except (NatsError, OSError, TimeoutError, ValueError) as exc:
                 if asyncio.get_running_loop().time() >= deadline:
                     raise BusUnavailable(
@@ -133,7 +122,7 @@ class Bus:
                 max_bytes=limits.max_bytes,
                 discard=api.DiscardPolicy.OLD,
                 storage=api.StorageType.FILE,
-                duplicate_window=120.0,
+                duplicate_window=min(DUPLICATE_WINDOW, limits.max_age or DUPLICATE_WINDOW),
             )
         )
         await self._declare(
@@ -321,6 +310,51 @@ class Bus:
             return await self._jetstream.create_key_value(api.KeyValueConfig(bucket=name))
 
 
+async def _connect_once(url: str, name: str) -> Client:
+    """A client that reconnects for ever once it is connected. nats-py would try the first connection for ever, too."""
+    client = Client()
+    loop = asyncio.get_running_loop()
+    refused: asyncio.Future[None] = loop.create_future()
+
+    async def on_error(exc: Exception) -> None:
+        if client.is_connected or refused.done():
+            await _log_error(exc)
+        else:
+            refused.set_exception(exc)
+
+    async def on_disconnected() -> None:
+        if not client.is_closed:
+            log.warning("The connection to NATS was lost.", extra={"action": "nats.disconnected"})
+
+    connecting = loop.create_task(
+        client.connect(
+            url,
+            name=name,
+            connect_timeout=int(CONNECT_SECONDS),
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.5,  # type: ignore[arg-type]
+            pending_size=PENDING_BYTES,
+            error_cb=on_error,
+            disconnected_cb=on_disconnected,
+            reconnected_cb=_log_reconnected,
+        )
+    )
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS + 1.0):
+            await asyncio.wait({connecting, refused}, return_when=asyncio.FIRST_COMPLETED)
+        if connecting.done():
+            await connecting
+            refused.cancel()
+        else:
+            await refused
+    except BaseException:
+        connecting.cancel()
+        await asyncio.wait({connecting})
+        await client.close()
+        raise
+    return client
+
+
 async def _forget(subscription: JetStreamContext.PullSubscription) -> None:
     try:
         await subscription.unsubscribe()
@@ -348,10 +382,6 @@ def _reason(exc: BaseException) -> str:
 
 async def _log_error(exc: Exception) -> None:
     log.warning("NATS: %s", _reason(exc), extra={"action": "nats.error"})
-
-
-async def _log_disconnected() -> None:
-    log.warning("The connection to NATS was lost.", extra={"action": "nats.disconnected"})
 
 
 async def _log_reconnected() -> None:

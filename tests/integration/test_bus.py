@@ -1,0 +1,125 @@
+"""The bus on a real NATS: streams, reading from a position, asking and answering."""
+
+import asyncio
+
+import pytest
+
+from meadow.bus import Bus, StreamLimits, StreamMessage
+from meadow.errors import AnswerTimedOut, NobodyAnswers
+from meadow.subjects import ALL_EVENTS, AUDIT_STREAM, EVENTS_STREAM, audit, events, query
+from meadow.testing import eventually, running_nats
+
+TASKS = events("c", "tasks")
+
+
+async def read_until(bus: Bus, count: int, after: int | None) -> list[StreamMessage]:
+    found: list[StreamMessage] = []
+    async with asyncio.timeout(10):
+        async for messages in bus.read(EVENTS_STREAM, after=after, subject=ALL_EVENTS):
+            found.extend(messages)
+            if len(found) >= count:
+                return found
+    raise AssertionError("the stream ended")
+
+
+async def test_a_stream_is_read_in_order_behind_a_position(bus: Bus) -> None:
+    for number in range(150):
+        await bus.append(TASKS, str(number).encode())
+    found = await read_until(bus, 100, after=50)
+    assert [message.data for message in found] == [str(n).encode() for n in range(50, 150)]
+    assert [message.sequence for message in found] == list(range(51, 151))
+
+
+async def test_the_same_message_id_is_stored_once(bus: Bus) -> None:
+    first = await bus.append(TASKS, b"x", message_id="batch-1")
+    again = await bus.append(TASKS, b"x", message_id="batch-1")
+    assert first == again == (await bus.stream_state(EVENTS_STREAM)).last
+
+
+async def test_reading_from_now_on_leaves_out_what_was_before(bus: Bus) -> None:
+    await bus.append(TASKS, b"old")
+    reading = asyncio.create_task(read_until(bus, 1, after=None))
+    numbers = iter(range(1000))
+
+    async def say() -> bool:
+        await bus.append(TASKS, f"new {next(numbers)}".encode())
+        return reading.done()
+
+    await eventually(say)
+    assert all(message.data != b"old" for message in await reading)
+
+
+async def test_declaring_the_streams_again_changes_the_limits_and_keeps_what_they_hold(bus: Bus) -> None:
+    await bus.append(TASKS, b"kept")
+    before = await bus.stream_state(EVENTS_STREAM)
+    await bus.declare_streams(StreamLimits(max_age=60.0, max_bytes=10_000_000))
+    assert await bus.stream_state(EVENTS_STREAM) == before
+
+
+async def test_an_audit_record_cannot_be_taken_back(bus: Bus) -> None:
+    sequence = await bus.append(audit("c"), b"record")
+    jetstream = bus._client.jetstream()
+    for attempt in (jetstream.delete_msg(AUDIT_STREAM, sequence), jetstream.purge_stream(AUDIT_STREAM)):
+        with pytest.raises(Exception, match="10109|10110|not permitted|denied|forbid"):
+            await attempt
+    assert (await bus.stream_state(AUDIT_STREAM)).last == sequence
+
+
+async def test_nobody_and_too_late_are_told_apart(bus: Bus) -> None:
+    release = asyncio.Event()
+
+    async def slow(data: bytes) -> bytes:
+        await release.wait()
+        return data
+
+    with pytest.raises(NobodyAnswers):
+        await bus.ask(query("nothing"), b"")
+    await bus.answer({query("slow"): slow}, group="api")
+    with pytest.raises(AnswerTimedOut):
+        await bus.ask(query("slow"), b"", timeout=0.2)
+    release.set()
+
+
+async def test_a_slow_answer_does_not_hold_up_the_others(bus: Bus) -> None:
+    release = asyncio.Event()
+
+    async def answer(data: bytes) -> bytes:
+        if data == b"slow":
+            await release.wait()
+        return b"answer to " + data
+
+    await bus.answer({query("mixed"): answer}, group="api")
+    slow = asyncio.create_task(bus.ask(query("mixed"), b"slow"))
+    assert await bus.ask(query("mixed"), b"fast") == b"answer to fast"
+    assert not slow.done()
+    release.set()
+    assert await slow == b"answer to slow"
+
+
+async def test_all_services_get_the_key_of_whoever_was_first(bus: Bus) -> None:
+    keys = await asyncio.gather(*(bus.shared_key("claims", bytes([n]) * 32) for n in range(5)))
+    assert len(set(keys)) == 1
+
+
+async def test_reading_goes_on_behind_a_restart_of_nats(bus: Bus) -> None:
+    """The consumer of a reader lives in NATS' memory and is gone after a restart."""
+    async with running_nats() as server:
+        client = await Bus.connect(server.url, name="reader")
+        await client.declare_streams(StreamLimits())
+        await client.append(TASKS, b"before")
+        seen: list[bytes] = []
+
+        async def read() -> None:
+            async for messages in client.read(EVENTS_STREAM, after=0, subject=ALL_EVENTS):
+                seen.extend(message.data for message in messages)
+
+        reading = asyncio.create_task(read())
+        await eventually(lambda: seen == [b"before"])
+        await server.stop()
+        server._stopping = False
+        await server.start()
+        await eventually(lambda: client.connected, timeout=15)
+        await client.append(TASKS, b"after")
+        await eventually(lambda: seen == [b"before", b"after"], timeout=20)
+        reading.cancel()
+        await client.close()
