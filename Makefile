@@ -29,6 +29,7 @@ check: setup ## Lint, formatting, types, walls between rooms, docs, repository
 	@$(BIN)/mypy
 	@$(BIN)/mypy tools
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python tools/write_reference.py --check
 	@$(BIN)/python tools/check_docs.py
 	@$(BIN)/python tools/check_repository.py
 
@@ -42,7 +43,8 @@ demo: setup ## Show Meadow with a Celery cluster of its own
 bench: setup ## Measure Meadow and Flower side by side
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-docs: setup ## Check the documentation: links, rooms, settings
+docs: setup ## Write the generated reference pages and check the documentation
+	@$(BIN)/python tools/write_reference.py
 	@$(BIN)/python tools/check_docs.py
 
 constraints: .make/venv ## Write constraints.txt again (ARGS=--upgrade for newer releases)

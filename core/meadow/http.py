@@ -37,7 +37,7 @@ def build_application(settings: Settings, gate: Gate, services: Sequence[Service
     for service in services:
         inner.add_routes(service.routes())
     if not any(service.name == "api" for service in services):
-        inner.add_routes([web.get("/healthcheck", _Health(services), allow_head=False)])
+        inner.add_routes([web.get("/healthcheck", _health(services), allow_head=False)])
     middlewares = [_headers, _errors(settings, pages), gate.middleware, _options]
     if not settings.prefix:
         inner.middlewares.extend(middlewares)
@@ -47,16 +47,14 @@ def build_application(settings: Settings, gate: Gate, services: Sequence[Service
     return outer
 
 
-class _Health:
-    """`OK` while every service of this process is well, 503 with their states otherwise."""
-
-    def __init__(self, services: Sequence[Service]) -> None:
-        self._services = services
-
-    async def __call__(self, request: web.Request) -> web.Response:
-        states: dict[str, Any] = {service.name: service.health() for service in self._services}
+def _health(services: Sequence[Service]) -> Handler:
+    async def handler(request: web.Request) -> web.Response:
+        """200 while every service of this process is well, 503 otherwise; with their states."""
+        states: dict[str, Any] = {service.name: service.health() for service in services}
         well = all(state.get("ok") for state in states.values())
         return web.json_response({"ok": well, "services": states}, status=200 if well else 503)
+
+    return handler
 
 
 @web.middleware
