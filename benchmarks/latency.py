@@ -29,7 +29,8 @@ const look = () => {
     if (!(id in window.shown)) window.shown[id] = Date.now() / 1000;
   }
 };
-new MutationObserver(look).observe(document.querySelector("main"), {subtree: true, childList: true, characterData: true, attributes: true});
+new MutationObserver(look).observe(
+  document.querySelector("main"), {subtree: true, childList: true, characterData: true, attributes: true});
 """
 
 SENDER = """
@@ -64,11 +65,9 @@ async def _measure(stage: Stage) -> None:
         sent = await asyncio.to_thread(stage.run, "python", "-c", code, seconds=120)
         ids = sent.stdout.split()
         shown = await _shown(page, ids)
-        waits = [
-            shown[uuid] - (await meadow.get(f"api/task/info/{uuid}"))["succeeded"] for uuid in ids if uuid in shown
-        ]
+        ended = {uuid: (await meadow.get(f"api/task/info/{uuid}"))["succeeded"] for uuid in shown}
         await browser.close()
-    waits.sort()
+    waits = sorted(shown[uuid] - ended[uuid] for uuid in ids if uuid in shown)
     print(
         f"{len(waits)} of {len(ids)} tasks seen; event to row: median {statistics.median(waits) * 1000:.0f} ms, "
         f"p95 {waits[int(len(waits) * 0.95)] * 1000:.0f} ms, max {waits[-1] * 1000:.0f} ms"
