@@ -1,0 +1,47 @@
+"""What the api can fail at.
+
+    MeadowError
+    └── StoreError              the task store did not do what was asked
+        ├── StoreDamaged        its file is not a sound database
+        ├── StoreRejected       it cannot hold a value
+        ├── PositionMoved       somebody else wrote meanwhile
+        └── QueryTooSlow        a question was given up after its time limit
+    SearchError                 a search text is wrong at some position
+    InvalidQuestion             a question that makes no sense
+
+A message is one sentence for people.
+"""
+
+from meadow.errors import MeadowError
+
+
+class StoreError(MeadowError):
+    """The task store did not do what was asked."""
+
+
+class StoreDamaged(StoreError):
+    """The store's file is not a sound database."""
+
+
+class StoreRejected(StoreError):
+    """The store cannot hold a value that it was given."""
+
+
+class PositionMoved(StoreError):
+    """The stream's position in the store is not where the writer left it."""
+
+
+class QueryTooSlow(StoreError):
+    """A question took longer than its time limit."""
+
+
+class InvalidQuestion(MeadowError):
+    """A question that makes no sense."""
+
+
+class SearchError(MeadowError):
+    """A search text is wrong; `position` counts characters from 0, `None` when the whole text is meant."""
+
+    def __init__(self, fault: str, position: int | None = None) -> None:
+        super().__init__(f"{fault}." if position is None else f"{fault} at position {position}.")
+        self.position = position

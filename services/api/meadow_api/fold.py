@@ -1,0 +1,385 @@
+"""What is known of one task: a merge of its events in which neither order nor repetition matters.
+
+A record is a product of registers. Each register keeps the value that came with the greatest key (a time, or the
+attempt and a time); equal keys keep the greater value. Every register is the maximum of a total order, so the merge
+of records is commutative, associative and idempotent: a join-semilattice. The state is not merged but derived.
+
+| register                                      | key                                            | set by           |
+|-----------------------------------------------|------------------------------------------------|------------------|
+| sent, received, started, … (one time each)    | the event's timestamp                          | that event       |
+| name, args, kwargs, root_id, parent_id (each) | retries, received before sent, timestamp       | sent, received   |
+| retries, eta, expires                         | the same                                       | sent, received   |
+| exception, traceback                          | timestamp, failed before retried               | failed, retried  |
+| result, runtime                               | timestamp                                      | succeeded        |
+| worker, pid, clock, timestamp                 | a worker's event before the sender's, timestamp | all              |
+| exchange, routing_key, queue, client          | timestamp                                      | sent             |
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, TypeVar
+
+from meadow import events
+from meadow.events import TaskFact
+
+DetailsKey = tuple[int, int, float]
+"""Retries, 1 for received and 0 for sent, timestamp."""
+
+DETAILS = ("name", "args", "kwargs", "root_id", "parent_id")
+
+INT64_MAX = 2**63 - 1
+
+V = TypeVar("V", str, float, int)
+
+
+@dataclass(slots=True, eq=True)
+class Record:
+    """One task. All fields but `uuid` may be unknown.
+
+    `details_at` and `details_received` complete the key of the details, `retries` is its first part. A detail that
+    the newest of these events did not carry (or only as an empty text) keeps an older key; that stands in `older`.
+    `worker` is `None` until an event of a worker is known; `timestamp` and `clock` are the publisher's until then.
+    """
+
+    uuid: str
+    name: str | None = None
+    worker: str | None = None
+    timestamp: float = 0.0
+    sent: float | None = None
+    received: float | None = None
+    started: float | None = None
+    succeeded: float | None = None
+    failed: float | None = None
+    retried: float | None = None
+    revoked: float | None = None
+    rejected: float | None = None
+    cancelled: float | None = None
+    custom_at: float | None = None
+    custom: str | None = None
+    retries: int | None = None
+    eta: str | None = None
+    expires: str | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+    details_at: float | None = None
+    details_received: int | None = None
+    older: dict[str, DetailsKey] | None = None
+    runtime: float | None = None
+    pid: int | None = None
+    clock: int | None = None
+    exchange: str | None = None
+    routing_key: str | None = None
+    queue: str | None = None
+    client: str | None = None
+    args: str | None = None
+    kwargs: str | None = None
+    result: str | None = None
+    exception: str | None = None
+    traceback: str | None = None
+
+    @property
+    def details_key(self) -> DetailsKey | None:
+        """The key of the newest event that described the task."""
+        if self.details_at is None:
+            return None
+        return (self.retries or 0, self.details_received or 0, self.details_at)
+
+
+FIELDS = tuple(Record.__dataclass_fields__)
+values_of: Callable[[Record], tuple[Any, ...]] = attrgetter(*FIELDS)
+"""All fields of a record, in the order of `FIELDS`."""
+
+
+def fold(uuid: str, facts: Iterable[TaskFact]) -> Record:
+    """The record of one task from its events, in whatever order they are given."""
+    record = Record(uuid)
+    for fact in facts:
+        absorb(record, fact)
+    return record
+
+
+def absorb(record: Record, fact: TaskFact) -> None:
+    """Merge one event into the record, in place."""
+    absorber = _ABSORBERS.get(type(fact))
+    if absorber is not None:
+        absorber(record, fact)
+
+
+def merge(record: Record, other: Record) -> None:
+    """Merge another record of the same task into the record, in place."""
+    for field in _TIMES:
+        setattr(record, field, _greater(getattr(record, field), getattr(other, field)))
+    _merge_custom(record, other)
+    _merge_outcomes(record, other)
+    _merge_details(record, other)
+    if other.clock is not None:
+        _set_worker(record, other.timestamp, other.worker, other.pid, other.clock)
+
+
+def state_of(record: Record) -> str:
+    """The state by Celery's names; a custom event `task-progress` makes the state PROGRESS.
+
+    The newest final event decides, else the newest of the others; equal times are decided by precedence.
+    """
+    final = _newest((record.succeeded, "SUCCESS"), (record.failed, "FAILURE"), (record.revoked, "REVOKED"))
+    if final is not None:
+        return final
+    custom = (record.custom or "").removeprefix("task-").upper()
+    middle = _newest(
+        (record.custom_at, custom),
+        (record.started, "STARTED"),
+        (record.received, "RECEIVED"),
+        (record.rejected, "REJECTED"),
+        (record.retried, "RETRY"),
+        (record.cancelled, "RETRY"),  # the worker lost its broker: the message goes back and the task runs again
+    )
+    return middle or "PENDING"
+
+
+def _newest(*candidates: tuple[float | None, str]) -> str | None:
+    """The name with the greatest time, the first of them when equal."""
+    best: float | None = None
+    found = None
+    for at, name in candidates:
+        if at is not None and (best is None or at > best):
+            best, found = at, name
+    return found
+
+
+def _greater(left: V | None, right: V | None) -> V | None:
+    """The maximum, where `None` is less than everything."""
+    if left is None:
+        return right
+    if right is None or left >= right:
+        return left
+    return right
+
+
+# -- one event ----------------------------------------------------------------------------------------------------
+
+
+def _sent(record: Record, fact: events.TaskSent) -> None:
+    at = fact.timestamp
+    known = record.sent
+    if known is None or at > known:
+        record.sent, record.exchange, record.routing_key = at, fact.exchange, fact.routing_key
+        record.queue, record.client = fact.queue, fact.hostname
+    elif at == known:
+        record.exchange = _greater(record.exchange, fact.exchange)
+        record.routing_key = _greater(record.routing_key, fact.routing_key)
+        record.queue = _greater(record.queue, fact.queue)
+        record.client = _greater(record.client, fact.hostname)
+    _set_details(record, (_int64(fact.retries), 0, at), fact)
+    _set_worker(record, at, None, None, _int64(fact.clock))
+
+
+def _received(record: Record, fact: events.TaskReceived) -> None:
+    at = fact.timestamp
+    if record.received is None or at > record.received:
+        record.received = at
+    _set_details(record, (_int64(fact.retries), 1, at), fact)
+    _by_worker(record, fact)
+
+
+def _started(record: Record, fact: events.TaskStarted) -> None:
+    record.started = _greater(record.started, fact.timestamp)
+    _by_worker(record, fact)
+
+
+def _succeeded(record: Record, fact: events.TaskSucceeded) -> None:
+    at = fact.timestamp
+    if record.succeeded is None or at > record.succeeded:
+        record.succeeded, record.result, record.runtime = at, fact.result, fact.runtime
+    elif at == record.succeeded:
+        record.result = _greater(record.result, fact.result)
+        record.runtime = _greater(record.runtime, fact.runtime)
+    _by_worker(record, fact)
+
+
+def _failed(record: Record, fact: events.TaskFailed) -> None:
+    _set_error(record, (fact.timestamp, 1), fact.exception, fact.traceback)
+    record.failed = _greater(record.failed, fact.timestamp)
+    _by_worker(record, fact)
+
+
+def _retried(record: Record, fact: events.TaskRetried) -> None:
+    _set_error(record, (fact.timestamp, 0), fact.exception, fact.traceback)
+    record.retried = _greater(record.retried, fact.timestamp)
+    _by_worker(record, fact)
+
+
+def _revoked(record: Record, fact: events.TaskRevoked) -> None:
+    record.revoked = _greater(record.revoked, fact.timestamp)
+    _by_worker(record, fact)
+
+
+def _rejected(record: Record, fact: events.TaskRejected) -> None:
+    record.rejected = _greater(record.rejected, fact.timestamp)
+    _by_worker(record, fact)
+
+
+def _cancelled(record: Record, fact: events.TaskCancelled) -> None:
+    record.cancelled = _greater(record.cancelled, fact.timestamp)
+    _by_worker(record, fact)
+
+
+def _custom(record: Record, fact: events.CustomEvent) -> None:
+    if not fact.event.startswith("task-"):
+        return
+    _set_custom(record, fact.timestamp, fact.event)
+    _by_worker(record, fact)
+
+
+_ABSORBERS: dict[type[Any], Callable[[Record, Any], None]] = {
+    events.TaskSent: _sent,
+    events.TaskReceived: _received,
+    events.TaskStarted: _started,
+    events.TaskSucceeded: _succeeded,
+    events.TaskFailed: _failed,
+    events.TaskRetried: _retried,
+    events.TaskRevoked: _revoked,
+    events.TaskRejected: _rejected,
+    events.TaskCancelled: _cancelled,
+    events.CustomEvent: _custom,
+}
+
+_TIMES = ("received", "started", "revoked", "rejected", "cancelled")
+
+
+# -- registers ----------------------------------------------------------------------------------------------------
+
+
+def _int64(value: int) -> int:
+    """SQLite's integers have 64 bits; a sender may claim any number."""
+    return value if -INT64_MAX <= value <= INT64_MAX else (INT64_MAX if value > 0 else -INT64_MAX)
+
+
+def _by_worker(record: Record, fact: events.CeleryEvent) -> None:
+    pid = fact.pid if fact.pid is None else _int64(fact.pid)
+    _set_worker(record, fact.timestamp, fact.hostname or "?", pid, _int64(fact.clock))
+
+
+def _set_worker(record: Record, at: float, worker: str | None, pid: int | None, clock: int | None) -> None:
+    if record.clock is not None:
+        known_side, side = record.worker is not None, worker is not None
+        if known_side > side or (known_side == side and record.timestamp > at):
+            return
+        if known_side == side and record.timestamp == at:
+            record.worker = _greater(record.worker, worker)
+            record.pid = _greater(record.pid, pid)
+            record.clock = _greater(record.clock, clock)
+            return
+    record.timestamp, record.worker, record.pid, record.clock = at, worker, pid, clock
+
+
+def _set_custom(record: Record, at: float, name: str | None) -> None:
+    if record.custom_at is None or at > record.custom_at:
+        record.custom_at, record.custom = at, name
+    elif at == record.custom_at:
+        record.custom = _greater(record.custom, name)
+
+
+def _set_error(record: Record, key: tuple[float, int], exception: str | None, traceback: str | None) -> None:
+    known = _error_key(record)
+    if known is None or key > known:
+        record.exception, record.traceback = exception, traceback
+    elif key == known:
+        record.exception = _greater(record.exception, exception)
+        record.traceback = _greater(record.traceback, traceback)
+
+
+def _error_key(record: Record) -> tuple[float, int] | None:
+    if record.failed is None:
+        return None if record.retried is None else (record.retried, 0)
+    if record.retried is None or record.failed >= record.retried:
+        return (record.failed, 1)
+    return (record.retried, 0)
+
+
+def _set_details(record: Record, key: DetailsKey, fact: events.TaskDetails | Record) -> None:
+    """The details of one event (or of a record, but for what stands in its `older`)."""
+    skip = fact.older if isinstance(fact, Record) and fact.older else ()
+    known = record.details_key
+    if known is None or key > known:
+        _replace_details(record, known, key, fact, skip)
+        return
+    if key == known:
+        record.eta = _greater(record.eta, fact.eta)
+        record.expires = _greater(record.expires, fact.expires)
+    for field in DETAILS:
+        if field not in skip:
+            _set_detail(record, field, key, getattr(fact, field))
+
+
+def _replace_details(
+    record: Record,
+    known: DetailsKey | None,
+    key: DetailsKey,
+    fact: events.TaskDetails | Record,
+    skip: Iterable[str],
+) -> None:
+    older = record.older
+    for field in DETAILS:
+        value = None if field in skip else getattr(fact, field)
+        if value:
+            setattr(record, field, value)
+            if older is not None:
+                older.pop(field, None)
+        elif known is not None and getattr(record, field) is not None:
+            older = {} if older is None else older
+            older.setdefault(field, known)
+    record.older = older or None
+    record.retries, record.details_received, record.details_at = key
+    record.eta, record.expires = fact.eta, fact.expires
+
+
+def _set_detail(record: Record, field: str, key: DetailsKey, value: str | None) -> None:
+    """One detail under a key that is not greater than the record's own."""
+    if not value:
+        return
+    known_value = getattr(record, field)
+    own = record.details_key
+    known = None if known_value is None else (record.older or {}).get(field, own)
+    if known is not None and (known > key or (known == key and known_value >= value)):
+        return
+    setattr(record, field, value)
+    older = dict(record.older or {})
+    if key == own:
+        older.pop(field, None)
+    else:
+        older[field] = key
+    record.older = older or None
+
+
+# -- two records --------------------------------------------------------------------------------------------------
+
+
+def _merge_custom(record: Record, other: Record) -> None:
+    if other.custom_at is not None:
+        _set_custom(record, other.custom_at, other.custom)
+
+
+def _merge_outcomes(record: Record, other: Record) -> None:
+    key = _error_key(other)
+    if key is not None:
+        _set_error(record, key, other.exception, other.traceback)
+    record.failed = _greater(record.failed, other.failed)
+    record.retried = _greater(record.retried, other.retried)
+    for at, fields in (("succeeded", ("result", "runtime")), ("sent", ("exchange", "routing_key", "queue", "client"))):
+        theirs, ours = getattr(other, at), getattr(record, at)
+        if theirs is None or (ours is not None and ours > theirs):
+            continue
+        for field in fields:
+            value = getattr(other, field)
+            setattr(record, field, _greater(getattr(record, field), value) if ours == theirs else value)
+        setattr(record, at, theirs)
+
+
+def _merge_details(record: Record, other: Record) -> None:
+    key = other.details_key
+    if key is None:
+        return
+    _set_details(record, key, other)
+    for field, older_key in (other.older or {}).items():
+        _set_detail(record, field, older_key, getattr(other, field))

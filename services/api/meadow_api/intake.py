@@ -1,0 +1,133 @@
+"""From messages of the stream to one group that is written in one transaction. Pure: bytes in, sorted facts out."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+from meadow import subjects
+from meadow.bus import StreamMessage
+from meadow.codec import decode_batch
+from meadow.errors import InvalidMessage
+from meadow.events import (
+    AnyFact,
+    CeleryEvent,
+    CollectorGap,
+    CollectorReported,
+    CustomEvent,
+    QueuesObserved,
+    TaskEvent,
+    TaskFact,
+    TaskSent,
+    WorkerEvent,
+    WorkerInspected,
+    type_of,
+)
+
+GROUP_EVENTS = 8000
+GROUP_BYTES = 16 * 1024 * 1024
+
+
+@dataclass
+class ClusterFacts:
+    """The facts about one cluster, sorted by what they are about."""
+
+    tasks: defaultdict[str, list[TaskFact]] = field(default_factory=lambda: defaultdict(list))
+    workers: defaultdict[str, list[CeleryEvent]] = field(default_factory=lambda: defaultdict(list))
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    inspections: dict[tuple[str, str], tuple[float, Any]] = field(default_factory=dict)
+    observations: list[QueuesObserved] = field(default_factory=list)
+    reports: list[CollectorReported] = field(default_factory=list)
+    gaps: list[CollectorGap] = field(default_factory=list)
+
+    def add(self, fact: AnyFact) -> None:
+        """Put the fact where it belongs."""
+        if isinstance(fact, TaskEvent):
+            self.tasks[fact.uuid].append(fact)
+            if not isinstance(fact, TaskSent):  # its hostname is a client's
+                self._add_worker(fact)
+        elif isinstance(fact, WorkerEvent):
+            self._add_worker(fact)
+        elif isinstance(fact, CustomEvent):
+            if fact.uuid is not None:
+                self.tasks[fact.uuid].append(fact)
+            self._add_worker(fact)
+        elif isinstance(fact, WorkerInspected):
+            self.inspect(fact.hostname, fact.seen, fact.replies)
+        elif isinstance(fact, QueuesObserved):
+            self.observations.append(fact)
+        elif isinstance(fact, CollectorReported):
+            self.reports.append(fact)
+        else:
+            self.gaps.append(fact)
+
+    def inspect(self, hostname: str, at: float, replies: dict[str, Any]) -> None:
+        """Keep the newest answer to each inspection."""
+        for method, answer in replies.items():
+            known = self.inspections.get((hostname, method))
+            if known is None or at >= known[0]:
+                self.inspections[hostname, method] = (at, answer)
+
+    def _add_worker(self, fact: CeleryEvent) -> None:
+        self.workers[fact.hostname].append(fact)
+        self.counts[fact.hostname, type_of(fact)] += 1  # type: ignore[arg-type]
+
+
+@dataclass
+class Group:
+    """What one transaction writes: facts by cluster, and how far in the stream it reaches."""
+
+    sequence: int = 0
+    events: int = 0
+    size: int = 0
+    clusters: dict[str, ClusterFacts] = field(default_factory=dict)
+    digests: dict[bytes, int] = field(default_factory=dict)
+    invalid: list[tuple[int, str]] = field(default_factory=list)
+    repeated: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the next message should go into another group."""
+        return self.events >= GROUP_EVENTS or self.size >= GROUP_BYTES
+
+    def add(self, message: StreamMessage, known: Iterable[bytes]) -> None:
+        """Sort the message's facts in. A message that was there before, or that is invalid, only moves the position.
+
+        `known` are digests of former messages: a collector that did not hear that its batch was stored sends it again.
+        """
+        self.sequence = message.sequence
+        self.size += len(message.data)
+        digest = blake2b(message.data, digest_size=16).digest()
+        if digest in self.digests or digest in known:
+            self.repeated += 1
+            return
+        try:
+            batch = decode_batch(message.data)
+            cluster = _cluster(batch.cluster)
+        except InvalidMessage as exc:
+            self.invalid.append((message.sequence, str(exc)))
+            return
+        self.digests[digest] = message.sequence
+        facts = self.clusters.setdefault(cluster, ClusterFacts())
+        for fact in batch.events:
+            facts.add(fact)
+        self.events += len(batch.events)
+
+
+def groups(messages: Iterable[StreamMessage], known: Iterable[bytes]) -> Iterator[Group]:
+    """The messages in groups of bounded size, in order."""
+    group = Group()
+    for message in messages:
+        group.add(message, known)
+        if group.full:
+            yield group
+            group = Group()
+    if group.sequence:
+        yield group
+
+
+def _cluster(name: str) -> str:
+    if subjects.CLUSTER_NAME.fullmatch(name) is None:
+        raise InvalidMessage(f"{name[:100]!r} is not the name of a cluster.")
+    return name

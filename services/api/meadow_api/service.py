@@ -1,0 +1,178 @@
+"""The api service.
+
+Hears: facts (`MEADOW_EVENTS`), audit records (`MEADOW_AUDIT`), questions (`meadow.query.<name>`).
+Says: answers, `meadow.changed.<cluster>` after each commit and when a worker falls silent, HTTP below `/api`.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from meadow import subjects
+from meadow.codec import encode
+from meadow.errors import BusError, StartRefused
+from meadow.queries import Changed
+from meadow.service import Context
+from meadow_api import presence
+from meadow_api.answers import Answers
+from meadow_api.command_routes import command_routes
+from meadow_api.errors import StoreError
+from meadow_api.follow import AuditFollower, EventFollower, Follower
+from meadow_api.routes import ReadEndpoints
+from meadow_api.store import retention
+from meadow_api.store.database import Database
+from meadow_api.store.writer import Changes, Writer
+
+log = logging.getLogger(__name__)
+
+STORE = "store.db"
+QUEUE_GROUP = "api"
+TICK = 1.0
+HOUSEKEEPING = 30.0
+MOST_NAMED = 500
+
+
+def build(context: Context) -> "ApiService":
+    """The service, not yet running."""
+    if context.settings.data_dir is None:
+        raise StartRefused("The task store needs a data directory. Give one with --data-dir.")
+    return ApiService(context, Database(Path(context.settings.data_dir) / STORE))
+
+
+class ApiService:
+    """Keeps the task store and answers from it."""
+
+    name = "api"
+
+    def __init__(self, context: Context, database: Database) -> None:
+        self._context = context
+        self._database = database
+        self._writer = Writer(database)
+        self._answers = Answers(database, context.settings)
+        common = (context.bus, database, self._writer)
+        self._events = EventFollower(*common, subjects.EVENTS_STREAM, subjects.ALL_EVENTS, self._announce)
+        self._audit = AuditFollower(*common, subjects.AUDIT_STREAM, subjects.ALL_AUDIT, self._announce)
+        self._online: dict[str, set[str]] = {}
+        self._running: list[asyncio.Task[None]] = []
+        self._unheard = False
+
+    async def listen(self) -> None:
+        """Open the store and answer questions."""
+        bus = self._context.bus
+        await self._database.open()
+        await self._writer.load()
+        await bus.answer(self._answers.handlers(bus.max_payload), group=QUEUE_GROUP)
+
+    async def speak(self) -> None:
+        """Read the streams, tell what changes, and let go of what is old."""
+        self._start("api: read facts", self._events.run())
+        self._start("api: read audit records", self._audit.run())
+        self._start("api: watch workers", self._watch_workers())
+        self._start("api: keep house", self._keep_house())
+
+    async def stop(self) -> None:
+        """Stop reading, finish the transaction under way, close the store."""
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+        self._running.clear()
+        await self._database.close()
+
+    def routes(self) -> Sequence[web.AbstractRouteDef]:
+        """Flower's API, and Meadow's own below `/api/v1`."""
+        endpoints = ReadEndpoints(self._context, self._database, self._writer, self._answers, self.health)
+        return [*endpoints.routes(), *command_routes(self._context)]
+
+    def health(self) -> dict[str, Any]:
+        """Whether facts reach the store, and how far they have."""
+        followers: tuple[Follower, ...] = (self._events, self._audit)
+        errors = [f.progress.error for f in followers if f.progress.error]
+        connected = self._context.bus.connected
+        return {
+            "ok": connected and not errors and bool(self._running) and not any(t.done() for t in self._running),
+            "error": errors[0] if errors else None if connected else "There is no connection to NATS.",
+            "streams": {f.stream: _progress(f) for f in followers},
+        }
+
+    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._running.append(self._context.watch.start(name, work))
+
+    async def _announce(self, cluster: str, sequence: int, changes: Changes) -> None:
+        """Tell what a commit changed."""
+        few = len(changes.tasks) <= MOST_NAMED
+        await self._tell(
+            Changed(
+                cluster=cluster,
+                sequence=sequence,
+                topics=tuple(sorted(changes.topics)),
+                tasks=tuple(changes.tasks) if few else None,
+                workers=tuple(changes.workers) if len(changes.workers) <= MOST_NAMED else None,
+            )
+        )
+
+    async def _tell(self, changed: Changed) -> None:
+        try:
+            await self._context.bus.tell(subjects.changed(changed.cluster), encode(changed))
+        except BusError as exc:
+            if not self._unheard:
+                log.warning("Nobody can be told what changes: %s", exc, extra={"action": "api.unheard"})
+            self._unheard = True
+        else:
+            self._unheard = False
+
+    async def _watch_workers(self) -> None:
+        """Nothing arrives when a worker dies: its silence has to be noticed."""
+        while True:
+            await asyncio.sleep(TICK)
+            now = time.time()
+            for cluster, workers in list(self._writer.board.items()):
+                online = {name for name, record in workers.items() if presence.is_online(record, now)}
+                before = self._online.get(cluster)
+                self._online[cluster] = online
+                if before is not None and before != online:
+                    names = tuple(sorted(before ^ online))
+                    sequence = self._events.position.sequence
+                    await self._tell(
+                        Changed(cluster=cluster, sequence=sequence, topics=("workers",), workers=names[:MOST_NAMED])
+                    )
+
+    async def _keep_house(self) -> None:
+        settings = self._context.settings
+        while True:
+            try:
+                await self._look_ahead()
+                now = time.time()
+                step = retention.STEP
+                while step >= retention.STEP:
+                    step = await self._database.write(
+                        lambda c, now=now: retention.forget_tasks(c, now, settings.retention, settings.max_tasks)  # type: ignore[misc]
+                    )
+                await self._database.write(lambda c, now=now: retention.forget_history(c, now, settings.retention))  # type: ignore[misc]
+                if settings.retention > 0:
+                    await self._writer.forget_workers(now - settings.retention * retention.DAY)
+            except (StoreError, BusError) as exc:
+                log.warning("Old tasks could not be deleted: %s", exc, extra={"action": "store.housekeeping"})
+            await asyncio.sleep(HOUSEKEEPING)
+
+    async def _look_ahead(self) -> None:
+        await self._events.look_ahead()
+        await self._audit.look_ahead()
+
+
+def _progress(follower: Follower) -> dict[str, Any]:
+    progress = follower.progress
+    return {
+        "position": progress.position,
+        "behind": progress.behind,
+        "events": progress.events,
+        "invalid": progress.invalid,
+        "repeated": progress.repeated,
+        "rejected": progress.rejected,
+        "error": progress.error,
+    }

@@ -1,0 +1,157 @@
+"""A task as others see it: Flower's 31 keys, one line of a list, and what `format_task` makes of it."""
+
+import logging
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from meadow.queries import TaskRow
+from meadow_api.store.schema import NO_NUMBER, NO_TEXT, NO_TIME
+
+log = logging.getLogger(__name__)
+
+Task = dict[str, Any]
+"""Flower's 31 keys in Flower's order, then `queue` and `pid`."""
+
+FLOWER_KEYS = (
+    "uuid",
+    "name",
+    "state",
+    "received",
+    "sent",
+    "started",
+    "rejected",
+    "succeeded",
+    "failed",
+    "retried",
+    "revoked",
+    "args",
+    "kwargs",
+    "eta",
+    "expires",
+    "retries",
+    "worker",
+    "result",
+    "exception",
+    "timestamp",
+    "runtime",
+    "traceback",
+    "exchange",
+    "routing_key",
+    "clock",
+    "client",
+    "root",
+    "root_id",
+    "parent",
+    "parent_id",
+    "children",
+)
+OWN_KEYS = ("queue", "pid")
+TEXTS = ("args", "kwargs", "result", "exception", "traceback")
+HIDDEN = "(hidden: format_task failed for this task)"
+
+
+def task_of(row: Any, children: Sequence[str] = ()) -> Task:
+    """A row of the table of tasks as a task."""
+    values = dict(row._mapping)
+    for key, unknown in (("name", NO_TEXT), ("worker", NO_TEXT), ("received", NO_TIME), ("started", NO_TIME)):
+        if values[key] == unknown:
+            values[key] = None
+    if values["runtime"] == NO_NUMBER:
+        values["runtime"] = None
+    values["root"], values["parent"], values["children"] = values["root_id"], values["parent_id"], list(children)
+    return {key: values[key] for key in (*FLOWER_KEYS, *OWN_KEYS)}
+
+
+def flower_task(task: Task) -> Task:
+    """Exactly Flower's keys."""
+    return {key: task[key] for key in FLOWER_KEYS}
+
+
+def flower_listed(task: Task) -> Task:
+    """As in Flower's task list: `worker` comes last, and is missing where there is none."""
+    listed = {key: task[key] for key in FLOWER_KEYS if key != "worker"}
+    if task["worker"] is not None:
+        listed["worker"] = task["worker"]
+    return listed
+
+
+def line_of(task: Task, longest: int) -> TaskRow:
+    """One line of a list, its texts cut to `longest` characters."""
+    return TaskRow(
+        uuid=task["uuid"],
+        name=task["name"],
+        state=task["state"],
+        args=shortened(task["args"], longest),
+        kwargs=shortened(task["kwargs"], longest),
+        result=shortened(task["result"], longest),
+        exception=shortened(task["exception"], longest),
+        worker=task["worker"],
+        queue=task["queue"],
+        retries=task["retries"] or 0,
+        sent=task["sent"],
+        received=task["received"],
+        started=task["started"],
+        timestamp=task["timestamp"],
+        runtime=task["runtime"],
+        eta=task["eta"],
+    )
+
+
+def shortened(text: str | None, longest: int) -> str | None:
+    """The text, or its beginning and an ellipsis."""
+    return text if text is None or len(text) <= longest else text[:longest] + "…"
+
+
+class Presenter:
+    """Applies the `format_task` of the settings to every task that leaves."""
+
+    def __init__(self, format_task: Callable[[Any], Any] | None) -> None:
+        self._format = format_task
+        self._failing = False
+
+    def __call__(self, task: Task) -> Task:
+        """The task as it may be shown. One for which the function fails is shown without its texts."""
+        if self._format is None:
+            return task
+        try:
+            shown = self._format(SimpleNamespace(**{**task, "worker": _worker(task["worker"])}))
+            formatted = {key: _plain(getattr(shown, key)) for key in task}
+        except Exception as exc:  # noqa: BLE001 -- the function is the user's; whatever it raises hides the task
+            self._report(exc)
+            return {**task, **{key: HIDDEN for key in TEXTS if task[key] is not None}}
+        return self._checked(task, formatted)
+
+    def _checked(self, task: Task, formatted: Task) -> Task:
+        """What tasks are found and sorted by stays as it was; the rest may have become text."""
+        for key in ("uuid", "state", "timestamp", "children", "retries", "runtime", "received", "started", "sent"):
+            formatted[key] = task[key]
+        return formatted
+
+    def _report(self, exc: Exception) -> None:
+        if not self._failing:
+            self._failing = True
+            log.error(
+                "format_task failed, so texts of tasks are hidden: %s: %s",
+                type(exc).__name__,
+                exc,
+                extra={"action": "api.format-task"},
+            )
+
+
+class _Worker(str):
+    """A worker's name that also has the attribute by which Flower's functions know it."""
+
+    @property
+    def hostname(self) -> str:
+        return str(self)
+
+
+def _worker(name: str | None) -> _Worker | None:
+    return None if name is None else _Worker(name)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _Worker):
+        return str(value)
+    return value if value is None or isinstance(value, str | int | float | list) else str(value)

@@ -1,0 +1,1 @@
+"""The task store: SQLite, one writing thread, several reading ones."""

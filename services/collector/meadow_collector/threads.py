@@ -1,0 +1,33 @@
+"""Work that blocks, in a thread of its own that cannot keep the process from ending."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+
+async def in_thread(name: str, work: Callable[[], None]) -> None:
+    """Run `work` in a daemon thread and wait for it; its error is raised here."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def body() -> None:
+        error: BaseException | None = None
+        try:
+            work()
+        except BaseException as exc:  # noqa: BLE001 - it is raised again in the loop
+            error = exc
+        try:
+            loop.call_soon_threadsafe(settle, error)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            return
+
+    threading.Thread(target=body, name=name, daemon=True).start()
+    await done

@@ -1,0 +1,1 @@
+"""The metrics service: facts as Prometheus series."""

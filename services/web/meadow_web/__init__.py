@@ -1,0 +1,1 @@
+"""The web service: pages, live updates, and the forms that act on a cluster."""

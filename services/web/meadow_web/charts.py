@@ -1,0 +1,116 @@
+"""Lines and areas as SVG path data: what charts show without JavaScript, and the little lines in tables."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from meadow.queries import Overview, RatePoint
+
+Value = float | None
+
+MOST_POINTS = 120
+
+
+@dataclass(frozen=True)
+class Line:
+    """SVG path data for a viewBox of `width` × `height`, with the largest value it shows."""
+
+    stroke: str
+    fill: str
+    width: int
+    height: int
+    top: float
+
+
+def line(values: Sequence[Value], width: int = 120, height: int = 24, top: float | None = None) -> Line | None:
+    """A line with the area below it; gaps where values are `None`. `None` when there is nothing to draw."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return None
+    highest = max(top if top is not None else max(known), 1e-9)
+    stride = width / max(len(values) - 1, 1)
+    strokes, fills, run = [], [], list[tuple[float, float]]()
+    for index, value in enumerate([*values, None]):
+        if value is not None:
+            run.append((index * stride, height - 1 - (height - 2) * min(max(value / highest, 0.0), 1.0)))
+        elif run:
+            path = " L".join(f"{x:.1f} {y:.1f}" for x, y in run)
+            strokes.append(f"M{path}")
+            fills.append(f"M{run[0][0]:.1f} {height} L{path} L{run[-1][0]:.1f} {height} Z")
+            run = []
+    return Line(" ".join(strokes), " ".join(fills), width, height, highest)
+
+
+def bar(part: float | None, whole: float | None) -> float:
+    """How full something is, in percent."""
+    if not part or not whole or whole <= 0:
+        return 0.0
+    return round(min(max(100.0 * part / whole, 0.0), 100.0), 1)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart: `values` are per minute; `style` is a state's or `plain`."""
+
+    label: str
+    style: str
+    values: list[float]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What a chart needs, in the browser (`times` are epoch seconds) and drawn here (`lines`). `nothing` says what did
+    not happen when it is empty."""
+
+    title: str
+    nothing: str
+    times: list[float]
+    series: tuple[Series, ...]
+
+    @property
+    def data(self) -> dict[str, object]:
+        """For the browser."""
+        return {
+            "times": self.times,
+            "series": [{"label": s.label, "style": s.style, "values": s.values} for s in self.series],
+        }
+
+    @property
+    def lines(self) -> list[tuple[Series, Line]]:
+        """For an SVG of 600 × 140."""
+        top = max((max(s.values, default=0.0) for s in self.series), default=0.0)
+        drawn = [(s, line(s.values, 600, 140, top)) for s in self.series]
+        return [(s, path) for s, path in drawn if path is not None]
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing happened."""
+        return not any(any(s.values) for s in self.series)
+
+
+def rate_charts(overview: Overview) -> tuple[Chart, Chart]:
+    """Throughput, and failures and retries, both per minute."""
+    slices = _merged([point for point in overview.points if point.at + overview.step <= overview.now], overview.step)
+    times = [at for at, _ in slices]
+
+    def series(label: str, style: str, name: str) -> Series:
+        scale = [60.0 / (len(points) * overview.step) for _, points in slices]
+        sums = [sum(getattr(point, name) for point in points) for _, points in slices]
+        return Series(label, style, [round(total * factor, 2) for total, factor in zip(sums, scale, strict=True)])
+
+    throughput = (series("Received", "received", "received"), series("Succeeded", "success", "succeeded"))
+    failures = (series("Failed", "failure", "failed"), series("Retried", "retry", "retried"))
+    return (
+        Chart("Tasks per minute", "No tasks", times, throughput),
+        Chart("Failures and retries per minute", "No failures and no retries", times, failures),
+    )
+
+
+def _merged(points: Sequence[RatePoint], step: float) -> list[tuple[float, list[RatePoint]]]:
+    """Neighbouring slices together, so that few enough remain to show a trend. The borders stay where they are while
+    time goes on, so that a chart grows at its end and does not waver."""
+    width = step * max(1, math.ceil(len(points) / MOST_POINTS))
+    merged: dict[float, list[RatePoint]] = {}
+    for point in points:
+        merged.setdefault(math.floor(point.at / width) * width, []).append(point)
+    return sorted(merged.items())

@@ -1,0 +1,97 @@
+"""Actions: a form asks, a confirmation says what will happen, the controller does it, the outcome is told.
+
+Without JavaScript these are pages and a redirect; with it the same templates come as fragments for a dialog.
+"""
+
+import time
+
+from aiohttp import web
+
+from meadow.access.gate import Gate
+from meadow.commands import AnyCommand, RevokeTask, WorkerCommand
+from meadow.queries import TaskAnswer, TaskQuery, WorkerAnswer, WorkerList, WorkerListQuery, WorkerQuery
+from meadow_web.actions import ACTIONS, SIGNALS, Action, BadForm, Form
+from meadow_web.ask import Ask
+from meadow_web.consequences import Facts, explain
+from meadow_web.flash import Flash, Outcome, outcome_of
+from meadow_web.frame import Fragment, Frame, html_response
+from meadow_web.inspection import Inspection
+from meadow_web.urls import Urls
+
+FRAGMENT_HEADER = "X-Meadow-Fragment"
+OWN_FIELDS = frozenset({"confirmed", "next", "reason", "signal"})
+LONGEST_REASON = 500
+
+
+class Doing:
+    """`POST /do/<action>`: first the confirmation, with `confirmed` the deed."""
+
+    def __init__(self, ask: Ask, gate: Gate, frame: Frame, urls: Urls, flash: Flash) -> None:
+        self._ask = ask
+        self._gate = gate
+        self._frame = frame
+        self._urls = urls
+        self._flash = flash
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Confirm or do."""
+        name = request.match_info["action"]
+        action = ACTIONS.get(name)
+        if action is None:
+            raise web.HTTPNotFound(text="There is no such action.")
+        posted = await request.post()
+        fields = {key: value for key, value in posted.items() if isinstance(value, str)}
+        try:
+            command = action.command(Form(fields))
+        except BadForm as exc:
+            return self._bad(request, str(exc))
+        if fields.get("confirmed") == "yes":
+            return await self._do(request, command, fields)
+        return await self._confirm(request, name, action, command, fields)
+
+    def _bad(self, request: web.Request, words: str) -> web.Response:
+        if FRAGMENT_HEADER in request.headers:
+            outcome = Outcome(ok=False, message=words)
+            return html_response(self._frame.plain("outcome.html", {"outcome": outcome}), 400)
+        return self._frame.message(request, 400, "Not understood", words)
+
+    async def _confirm(
+        self, request: web.Request, name: str, action: Action, command: AnyCommand, fields: dict[str, str]
+    ) -> web.Response:
+        values = {
+            "name": name,
+            "action": action,
+            "sentences": explain(command, await self._facts(command)),
+            "fields": {key: value for key, value in fields.items() if key not in OWN_FIELDS},
+            "signals": SIGNALS if action.asks_signal else (),
+            "next": self._urls.local(fields.get("next", "")),
+            "closed": self._gate.commands_closed(self._gate.actor(request)),
+        }
+        html = self._frame.plain("confirm.html", values)
+        if FRAGMENT_HEADER in request.headers:
+            return html_response(html)
+        fragment = Fragment(html, f"{action.title} · Meadow", "", 200, None, "")
+        return self._frame.page(request, "", fragment, "")
+
+    async def _do(self, request: web.Request, command: AnyCommand, fields: dict[str, str]) -> web.StreamResponse:
+        reason = fields.get("reason", "").strip()[:LONGEST_REASON]
+        reply = await self._ask.controller(request, command, reason)
+        outcome = outcome_of(reply, command.target)
+        if FRAGMENT_HEADER in request.headers:
+            return html_response(self._frame.plain("outcome.html", {"outcome": outcome}))
+        target = self._urls.local(fields.get("next", ""))
+        joint = "&" if "?" in target else "?"
+        raise web.HTTPSeeOther(f"{target}{joint}flash={self._flash.seal(outcome, time.time())}")
+
+    async def _facts(self, command: AnyCommand) -> Facts:
+        """What the confirmation needs to know."""
+        now, cluster = time.time(), self._ask.cluster
+        if isinstance(command, RevokeTask):
+            answer = await self._ask.api(TaskQuery(cluster=cluster, uuid=command.task_id), TaskAnswer)
+            return Facts(now, task=answer.task)
+        if not isinstance(command, WorkerCommand):
+            return Facts(now)
+        one = await self._ask.api(WorkerQuery(cluster=cluster, hostname=command.worker), WorkerAnswer)
+        all_ = await self._ask.api(WorkerListQuery(cluster=cluster), WorkerList)
+        size = Inspection(one.inspection).pool_size or (one.worker.concurrency if one.worker else None)
+        return Facts(now, worker=one.worker, workers=all_.rows, pool_size=size)

@@ -1,0 +1,1 @@
+"""One module for each page: its route, what it loads, when it changes."""

@@ -1,0 +1,55 @@
+"""One task, read like a story."""
+
+import re
+from typing import Any
+
+from aiohttp import web
+
+from meadow.queries import TaskAnswer, TaskQuery
+from meadow_web import literals, phases, story, tracebacks
+from meadow_web.pages.page import Content, Page, Visit, as_dicts
+
+TIMES = ("sent", "received", "started", "succeeded", "failed", "retried", "revoked", "rejected")
+DETAILS = ("eta", "expires", "retries", "queue", "exchange", "routing_key", "client", "pid", "clock")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+async def load(visit: Visit) -> Content:
+    """The task, its relatives, and what people did to it; raises `HTTPNotFound`."""
+    uuid = visit.params["uuid"]
+    answer = await visit.ask.api(TaskQuery(cluster=visit.cluster, uuid=uuid), TaskAnswer)
+    if answer.task is None:
+        raise web.HTTPNotFound(text=f"Unknown task '{_CONTROL.sub('?', uuid)[:200]}'")
+    task, relatives = answer.task, as_dicts(answer.relatives)
+    values: dict[str, Any] = {
+        "task": task,
+        "sentence": story.tell(task),
+        "timeline": phases.timeline(task, visit.now),
+        "times": [(name.capitalize(), task[name]) for name in TIMES if task.get(name) is not None],
+        "details": [(name, task[name]) for name in DETAILS if task.get(name) not in (None, "", 0) or name == "retries"],
+        "texts": [_text("Arguments", task.get("args")), _text("Keyword arguments", task.get("kwargs"))],
+        "result": _text("Result", task.get("result")) if task.get("result") is not None else None,
+        "traceback": tracebacks.parts(str(task["traceback"])) if task.get("traceback") else [],
+        "relatives": sorted(relatives, key=lambda row: row["received"] or row["sent"] or row["timestamp"]),
+        "audit": answer.audit,
+        "actions": actions(str(task.get("state"))),
+    }
+    title = " ".join(part for part in (task.get("name"), uuid[:8]) if part)
+    watched = frozenset({uuid, *(row["uuid"] for row in relatives)})
+    return Content(title, values, mood="bad" if task.get("state") == "FAILURE" else "", watched=watched)
+
+
+def actions(state: str) -> tuple[tuple[str, str | None], ...]:
+    """(action, why it makes no sense now) for a task in that state."""
+    over = state in ("SUCCESS", "FAILURE", "REVOKED", "REJECTED", "ABORTED")
+    running = not over and state not in ("PENDING", "RECEIVED", "RETRY")  # states of one's own are said while it runs
+    revoke = "It runs already; only terminating stops it." if running else "It is over." if over else None
+    return (("revoke", revoke), ("terminate", None if running else "It does not run."))
+
+
+def _text(label: str, value: Any) -> dict[str, Any]:
+    text = "" if value is None else str(value)
+    return {"label": label, "text": text, "tree": literals.parse(text), "cut": literals.was_cut(text)}
+
+
+PAGE = Page("task", "/task/{uuid:.+}", frozenset({"tasks", "audit"}), load, pace=0.25, section="tasks")

@@ -1,0 +1,122 @@
+"""One sentence that says what became of a task."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from meadow_web.formats import duration
+
+ORDINALS = ("zeroth", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """`text`, and the moment it is about: shown as `4 min ago`, or as `for 4 min` where it `lasts`."""
+
+    text: str
+    at: float | None = None
+    lasts: bool = False
+
+
+def tell(task: Mapping[str, Any]) -> Sentence:
+    """The sentence for a task with Flower's keys (and `queue`)."""
+    state = str(task.get("state") or "")
+    teller = _TELLERS.get(state, _custom)
+    return teller(task)
+
+
+def _succeeded(task: Mapping[str, Any]) -> Sentence:
+    text = f"Succeeded{_after(task, 'succeeded')}{_on(task)}{_attempt(task, last=False)}"
+    return Sentence(text, _time(task, "succeeded"))
+
+
+def _failed(task: Mapping[str, Any]) -> Sentence:
+    if _time(task, "started") is None and _time(task, "received") is None:
+        return Sentence(f"Could not be run{_on(task)}", _time(task, "failed"))
+    text = f"Failed{_after(task, 'failed')}{_on(task)}{_attempt(task, last=True)}"
+    return Sentence(text, _time(task, "failed"))
+
+
+def _started(task: Mapping[str, Any]) -> Sentence:
+    return Sentence(f"Running{_on(task)}{_attempt(task, last=False)}", _time(task, "started"), lasts=True)
+
+
+def _received(task: Mapping[str, Any]) -> Sentence:
+    if task.get("eta"):
+        return Sentence(f"Waiting{_on(task, 'in')} for its time, {task['eta']}; received", _time(task, "received"))
+    return Sentence(f"Waiting{_on(task, 'in')} for a free process", _time(task, "received"), lasts=True)
+
+
+def _pending(task: Mapping[str, Any]) -> Sentence:
+    queue = task.get("queue") or task.get("routing_key")
+    where = f" in queue {queue}" if queue else ""
+    return Sentence(f"Sent and waiting{where}; no worker has taken it yet", _time(task, "sent"), lasts=True)
+
+
+def _retry(task: Mapping[str, Any]) -> Sentence:
+    due = f", due {task['eta']}" if task.get("eta") else ""
+    attempt = f"The {_ordinal(_retries(task) + 1)} attempt" if _retries(task) else "An attempt"
+    return Sentence(f"{attempt} failed{_on(task)}; it will be tried again{due}", _time(task, "retried"))
+
+
+def _revoked(task: Mapping[str, Any]) -> Sentence:
+    started, revoked = _time(task, "started"), _time(task, "revoked")
+    if started is not None:
+        return Sentence(f"Revoked and stopped{_after(task, 'revoked')}{_on(task)}", revoked)
+    return Sentence(f"Revoked before it ran{_on(task)}", revoked)
+
+
+def _rejected(task: Mapping[str, Any]) -> Sentence:
+    return Sentence(f"Rejected{_on(task, 'by')}", _time(task, "rejected"))
+
+
+def _custom(task: Mapping[str, Any]) -> Sentence:
+    return Sentence(f"Reported the state {task.get('state')}{_on(task)}", _time(task, "timestamp"))
+
+
+_TELLERS = {
+    "SUCCESS": _succeeded,
+    "FAILURE": _failed,
+    "STARTED": _started,
+    "RECEIVED": _received,
+    "PENDING": _pending,
+    "RETRY": _retry,
+    "REVOKED": _revoked,
+    "REJECTED": _rejected,
+}
+
+
+def _after(task: Mapping[str, Any], ending: str) -> str:
+    runtime = task.get("runtime")
+    if not isinstance(runtime, int | float):
+        started, ended = _time(task, "started"), _time(task, ending)
+        runtime = ended - started if started is not None and ended is not None and ended >= started else None
+    return "" if runtime is None else f" after {duration(float(runtime))}"
+
+
+def _on(task: Mapping[str, Any], word: str = "on") -> str:
+    return f" {word} {task['worker']}" if task.get("worker") else ""
+
+
+def _attempt(task: Mapping[str, Any], *, last: bool) -> str:
+    retries = _retries(task)
+    if not retries:
+        return ""
+    return f", {_ordinal(retries + 1)} and last attempt" if last else f", {_ordinal(retries + 1)} attempt"
+
+
+def _retries(task: Mapping[str, Any]) -> int:
+    retries = task.get("retries")
+    return retries if isinstance(retries, int) and retries > 0 else 0
+
+
+def _ordinal(number: int) -> str:
+    if number < len(ORDINALS):
+        return ORDINALS[number]
+    suffix = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{suffix}"
+
+
+def _time(task: Mapping[str, Any], name: str) -> float | None:
+    value = task.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

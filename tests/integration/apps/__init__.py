@@ -1,0 +1,1 @@
+"""Celery apps for tests."""

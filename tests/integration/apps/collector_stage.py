@@ -1,0 +1,99 @@
+"""Real workers and a real collector, for the collector's tests."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from celery import Celery
+
+from meadow.broker import BrokerConfig
+from meadow.bus import Bus
+from meadow.codec import decode_batch
+from meadow.events import AnyFact
+from meadow.service import Context
+from meadow.subjects import EVENTS_STREAM
+from meadow.testing import eventually
+from meadow_collector.service import CollectorService, build
+
+ROOT = Path(__file__).parents[3]
+
+F = TypeVar("F")
+
+
+@asynccontextmanager
+async def running_collector(context: Context, broker: BrokerConfig) -> AsyncIterator[CollectorService]:
+    """A collector that is connected to the broker."""
+    service = build(context, broker)
+    await service.listen()
+    await service.speak()
+    try:
+        await eventually(lambda: service.health()["ok"], timeout=20.0)
+        yield service
+    finally:
+        await service.stop()
+
+
+async def facts(bus: Bus, kind: str = ">") -> list[AnyFact]:
+    """All facts of that kind that the stream holds now, in its order."""
+    last = (await bus.stream_state(EVENTS_STREAM)).last
+    found: list[AnyFact] = []
+    if last == 0:
+        return found
+    async for messages in bus.read(EVENTS_STREAM, after=0, subject=f"meadow.events.default.{kind}"):
+        for message in messages:
+            found.extend(decode_batch(message.data).events)
+        if not messages or messages[-1].sequence >= last:
+            break
+    return found
+
+
+async def facts_of(bus: Bus, type_: type[F], kind: str = ">") -> list[F]:
+    """All facts of one type."""
+    return [fact for fact in await facts(bus, kind) if isinstance(fact, type_)]
+
+
+@contextmanager
+def running_worker(directory: Path, broker: str, *options: str, **environment: str) -> Iterator[None]:
+    """A prefork worker that sends events; ended in good order."""
+    argv = [sys.executable, "-m", "celery", "-A", "tests.integration.apps.collector_app", "worker"]
+    argv += ["-n", "w1@stage", "-E", "-c", "1", "-l", "INFO", "--without-mingle", "--without-gossip", *options]
+    env = {**os.environ, "COLLECTOR_BROKER": broker, **environment}
+    with (directory / "worker.log").open("ab") as log:
+        process = subprocess.Popen(
+            argv, cwd=ROOT, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=15.0)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # its own session: only what was started here
+            process.wait()
+
+
+def client_app(broker: str, **configuration: Any) -> Celery:
+    """An app that sends tasks and events to the broker."""
+    app = Celery("client", broker=broker, set_as_current=False)
+    app.conf.update(configuration)
+    return app
+
+
+def send_events(app: Celery, events: Sequence[dict[str, Any]], hostname: str = "w1@stage") -> None:
+    """Publish events one by one with Celery's own dispatcher. `type` is a key of each."""
+    with app.connection_for_write() as connection, app.events.Dispatcher(connection, hostname=hostname) as dispatcher:
+        for event in events:
+            fields = dict(event)
+            dispatcher.send(fields.pop("type"), **fields)
+
+
+async def in_background(function: Any, *args: Any) -> Any:
+    """Run what blocks in a thread."""
+    return await asyncio.to_thread(function, *args)
