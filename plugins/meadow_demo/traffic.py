@@ -116,8 +116,16 @@ def pauses(chance: random.Random) -> Iterator[float]:
 
 def waiting(celery_app: Celery) -> int:
     """How many messages wait in the shop's queues."""
-    with celery_app.connection_for_read() as connection, connection.channel() as channel:
-        return sum(channel.queue_declare(queue=queue, passive=True).message_count for queue in QUEUES)
+    with celery_app.connection_for_read() as connection:
+        return sum(_depth(connection, queue) for queue in QUEUES)
+
+
+def _depth(connection: Any, queue: str) -> int:
+    try:
+        with connection.channel() as channel:
+            return int(channel.queue_declare(queue=queue, passive=True).message_count)
+    except connection.channel_errors:  # Redis does not know of queues that are empty
+        return 0
 
 
 def wait_for_watcher(patience: float) -> None:

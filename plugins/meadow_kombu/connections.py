@@ -18,6 +18,12 @@ Connection: Any = kombu.connection.Connection
 
 SOCKET_TIMEOUT = 5.0
 FILESYSTEM_POLLING = 0.1
+REDIS = frozenset({"redis", "rediss", "sentinel"})
+
+
+def scheme_of(url: str) -> str:
+    """The kind of broker, as `redis` in `redis+socket:///run/redis.sock`."""
+    return url.partition("://")[0].partition("+")[0]
 
 
 def new_connection(config: BrokerConfig) -> Any:
@@ -38,8 +44,8 @@ def new_connection(config: BrokerConfig) -> Any:
 def transport_options(config: BrokerConfig) -> dict[str, Any]:
     """Celery's options, and limits to how long a socket may be silent in the middle of something."""
     options = dict(config.transport_options)
-    scheme = config.url.partition("://")[0].partition("+")[0]
-    if scheme in ("redis", "rediss", "sentinel"):
+    scheme = scheme_of(config.url)
+    if scheme in REDIS:
         options.setdefault("socket_timeout", SOCKET_TIMEOUT)
         options.setdefault("socket_connect_timeout", config.connection_timeout)
         keepalive = options.get("socket_keepalive_options")

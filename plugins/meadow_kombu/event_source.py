@@ -51,7 +51,7 @@ class KombuEvents:
         def on_message(message: Any) -> None:
             seen = time.time()
             try:
-                body = decode(message, accept_pickle=accept_pickle)
+                body = decode(message.body, message.content_type, message.content_encoding, accept_pickle=accept_pickle)
             except InvalidEvent as exc:
                 discard(exc.reason, str(exc))
                 return
@@ -89,7 +89,8 @@ class KombuEvents:
         )
 
     def _drain(self, connection: Any, discard: Discard) -> None:
-        broken = unavailable(connection)
+        # kombu counts KeyError among Redis's connection errors, but a hostile message can cause one, too.
+        broken = tuple(kind for kind in unavailable(connection) if kind is not KeyError)
         next_check = time.monotonic()
         failures = 0
         while not self._stopping.is_set():

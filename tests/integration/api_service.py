@@ -4,12 +4,12 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from meadow_api.service import ApiService, build
 from msgspec import Struct
 
 from meadow import queries, subjects
@@ -19,6 +19,7 @@ from meadow.events import AnyFact, TaskReceived, TaskStarted, TaskSucceeded, Wor
 from meadow.http import build_application
 from meadow.service import Context
 from meadow.testing import eventually
+from meadow_api.service import ApiService, build
 
 A = TypeVar("A", bound=Struct)
 
@@ -28,14 +29,16 @@ MakeContext = Callable[..., Context]
 
 @asynccontextmanager
 async def running_api(context: Context) -> AsyncIterator[ApiService]:
-    """The service, listening and speaking."""
-    service = build(context)
-    await service.listen()
-    await service.speak()
+    """The service, listening and speaking, with a connection of its own as in a process of its own."""
+    bus = await Bus.connect(context.bus.url, name="api")
+    service = build(replace(context, bus=bus))
     try:
+        await service.listen()
+        await service.speak()
         yield service
     finally:
         await service.stop()
+        await bus.close()
 
 
 @asynccontextmanager

@@ -1,7 +1,6 @@
 """What is put on the stream can be asked for, survives everything, and is counted once."""
 
 import asyncio
-import logging
 import sqlite3
 import time
 from pathlib import Path

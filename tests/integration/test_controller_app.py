@@ -41,6 +41,13 @@ def test_the_app_is_found_with_its_tasks_and_its_broker(project: Path) -> None:
     assert app.conf.broker_write_url == "redis://from-the-app:6379/0"
 
 
+def test_tasks_in_other_modules_are_imported_too_as_a_worker_does(project: Path) -> None:
+    put(project, "shop_parts", APP.replace('broker="', 'include=["shop_part"], broker="'))
+    text = "from shop_parts import app\n@app.task(name='shop.part', shared=False)\ndef part(): pass\n"
+    app = load(put(project, "shop_part", text) and Settings(app="shop_parts", workdir=str(project)))
+    assert "shop.part" in app.tasks
+
+
 def test_broker_and_backend_of_the_settings_come_first(project: Path) -> None:
     put(project, "shop_two", APP)
     settings = Settings(

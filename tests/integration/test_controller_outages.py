@@ -183,6 +183,7 @@ async def test_hanging_applies_freeze_nobody_else_and_end_when_the_controller_st
         replies = await asyncio.gather(*hanging)
         assert time.monotonic() - began < 3
         assert {reply.code for reply in replies} == {"unavailable"}
+        assert {reply.message for reply in replies} == {"The controller is stopping. The task goes on without it."}
         outcomes = [record for record in await desk.audit() if isinstance(record, AuditOutcome)]
         intents = [record for record in await desk.audit() if isinstance(record, AuditIntent)]
         assert len(outcomes) == len(intents) == PLACES + 2

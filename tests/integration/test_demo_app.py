@@ -1,6 +1,7 @@
 """The demo's cluster is a real one: real workers on kombu's file-system transport, and none is left behind."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from meadow_demo.app import configuration
 from meadow_demo.cluster import DemoCluster
 from meadow_demo.folders import Folders
 from meadow_demo.post import VOLATILE_TTL, PostOffice
+from meadow_demo.traffic import Customers, waiting
 
 WORKERS = ["orders@shop", "reports@shop"]
 PATIENCE = 40.0
@@ -83,8 +85,8 @@ async def test_the_cluster_is_seen_and_controlled_like_any_other(cluster: DemoCl
     )
     assert {e["name"].split(".")[0] for e in events if e["type"] == "task-sent"} == {"shop"}
 
-    answers = await eventually(lambda: app.control.inspect(WORKERS, timeout=2.0).ping(), timeout=PATIENCE)
-    assert answers == {worker: {"ok": "pong"} for worker in WORKERS}
+    pongs = {worker: {"ok": "pong"} for worker in WORKERS}
+    await eventually(lambda: app.control.inspect(WORKERS, timeout=2.0).ping() == pongs, timeout=PATIENCE)
 
     running = await eventually(lambda: exports(app), timeout=PATIENCE)
     task_id = running[0]["id"]
@@ -158,3 +160,15 @@ def test_the_post_office_clears_events_that_nobody_reads_and_keeps_tasks(tmp_pat
     now = VOLATILE_TTL
     assert office.sweep() == 3
     assert [file.exists() for file in (event, control, task, read)] == [False, False, True, False]
+
+
+def test_the_shop_trades_on_redis_too(redis_server: str) -> None:
+    with Celery("shop-on-redis", broker=redis_server, set_as_current=False) as shop:
+        shop.conf.task_routes = configuration()["task_routes"]
+        shop.conf.task_default_queue = "orders"
+        assert waiting(shop) == 0
+        customers = Customers(shop, random.Random(1))
+        for _ in range(30):
+            happening, options = customers.next()
+            happening.apply_async(**options)
+        assert waiting(shop) >= 30

@@ -115,6 +115,12 @@ def test_a_reply_looks_like_flowers(code: str, status: int, content_type: str, t
     assert response.text == text
 
 
+def test_a_workers_words_cannot_act_as_a_page() -> None:
+    response = respond(CommandReply(code="refused-by-worker", message="<script>alert(1)</script>"))
+    assert response.content_type == "text/html"
+    assert response.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
+
+
 def test_a_good_reply_is_its_value() -> None:
     response = respond(CommandReply(value={"message": "Growing"}))
     assert response.status == 200

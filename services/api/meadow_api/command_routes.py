@@ -139,7 +139,10 @@ def respond(reply: CommandReply) -> web.Response:
     if reply.ok:
         return web.Response(body=codec.encode(reply.value), content_type="application/json", charset="UTF-8")
     status, content_type, tells = ANSWERS.get(reply.code, (500, HTML, False))
-    return _text(status, reply.message if tells else "", content_type)
+    response = _text(status, reply.message if tells else "", content_type)
+    if content_type == HTML:  # as Flower says, but what a worker or a caller wrote is no page
+        response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    return response
 
 
 # -- what the request says -------------------------------------------------------------------------------------------

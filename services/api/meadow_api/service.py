@@ -77,10 +77,12 @@ class ApiService:
 
     async def stop(self) -> None:
         """Stop reading, finish the transaction under way, close the store."""
-        for task in self._running:
-            task.cancel()
-        if self._running:
-            await asyncio.wait(self._running)
+        pending = set(self._running)
+        while pending:
+            for task in pending:
+                task.cancel()
+            # Python 3.11's wait_for, which reading from NATS goes through, can lose a cancellation: say it again.
+            _, pending = await asyncio.wait(pending, timeout=0.5)
         self._running.clear()
         await self._database.close()
 

@@ -42,6 +42,7 @@ class Outbox:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._some = asyncio.Event()
         self._full_batch = asyncio.Event()
+        self._hurried = False
         self.dropped = 0
 
     def __len__(self) -> int:
@@ -81,13 +82,18 @@ class Outbox:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(event.set)
 
+    def hurry(self) -> None:
+        """From now on, nothing waits for others to share its batch."""
+        self._hurried = True
+        self._full_batch.set()
+
     async def filled(self, patience: float) -> None:
         """Wait for a first entry, then up to `patience` seconds for enough to fill a batch."""
         while not self._entries:
             self._some.clear()
             if not self._entries:
                 await self._some.wait()
-        if len(self._entries) >= self._enough:
+        if len(self._entries) >= self._enough or self._hurried:
             return
         self._full_batch.clear()
         if len(self._entries) < self._enough and patience > 0:

@@ -21,7 +21,7 @@ LARGEST_BATCH = 1024 * 1024
 ENVELOPE = 4096
 """Bytes kept free in a message for the batch's head and NATS's headers."""
 RETRY_PAUSE = 0.25
-APPEND_TIMEOUT = 5.0
+APPEND_TIMEOUT = 2.0
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,7 @@ class Publisher:
 
     async def drain(self, deadline: float) -> int:
         """Wait until everything is stored, at most `deadline` seconds; gives how many facts are left."""
+        self._outbox.hurry()
         self._stored_all.clear()
         if not self.idle:
             try:

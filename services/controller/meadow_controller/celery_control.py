@@ -55,6 +55,10 @@ class CeleryControl:
         """Broadcast to these workers (`None`: all) without waiting; raises `BrokerUnavailable`."""
         await self._run(self._commands, lambda: self._remote.cast(method, arguments, workers))
 
+    async def repeat(self, method: str, arguments: Mapping[str, Any]) -> None:
+        """Broadcast to all workers, over a connection that is kept; raises `BrokerUnavailable`."""
+        await self._run(self._inspections, lambda: self._remote.repeat(method, arguments))
+
     async def ask(self, method: str, arguments: Mapping[str, Any], worker: str, timeout: float) -> Any:
         """What this worker answers, or `None` when it does not within `timeout` seconds."""
         work = functools.partial(self._remote.ask, {method: arguments}, [worker], timeout)
@@ -83,6 +87,7 @@ class CeleryControl:
         """Take no more work. May be called twice."""
         for threads in (self._commands, self._inspections, self._calls):
             threads.stop()
+        self._remote.close()
 
     def _publish(self, name: str, args: Sequence[Any], kwargs: Any, options: Mapping[str, Any], *, send: bool) -> str:
         forbidden = sorted(set(OURS) & set(options))

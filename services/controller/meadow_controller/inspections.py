@@ -30,6 +30,7 @@ Workers = tuple[str, ...] | None
 KEPT_WORKERS = 2_000
 KEPT_SECONDS = 60.0
 LONGEST_WAIT = 30.0
+MOST_NAMES = 1_000
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Inspections:
         unknown = [method for method in wanted if method not in INSPECT_METHODS]
         if unknown or not wanted:
             raise Refused("invalid", f"{unknown} is not among the inspections {', '.join(INSPECT_METHODS)}.")
+        if workers is not None and len(workers) > MOST_NAMES:
+            raise Refused("invalid", f"At most {MOST_NAMES} workers can be asked by their names at a time.")
         names = None if workers is None else tuple(sorted(set(workers)))
         since = {method: self._young(method, names, max_age) for method in wanted}
         missing = tuple(method for method in wanted if since[method] is None)

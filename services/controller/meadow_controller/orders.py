@@ -17,6 +17,7 @@ from meadow.commands import (
 )
 
 UNKNOWN_REASON = "Unknown reason"
+LONGEST_REASON = 2000
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Order:
         """Whether the worker did it, and the sentence about it. `reply` is `None` when it did not answer."""
         answer = reply if isinstance(reply, dict) else {}
         if "ok" in answer:
-            return True, self.done if self.done is not None else str(answer["ok"])
-        reason = str(answer.get("error") or UNKNOWN_REASON)
+            return True, self.done if self.done is not None else str(answer["ok"])[:LONGEST_REASON]
+        reason = str(answer.get("error") or UNKNOWN_REASON)[:LONGEST_REASON]
         return False, f"{self.failed}: {self.quotes}{reason}{self.quotes}"
 
 

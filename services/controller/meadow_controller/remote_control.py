@@ -6,6 +6,7 @@ restart of the broker works, and nothing waits in a pool for ever.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -65,19 +66,52 @@ class RemoteControl:
         self._options = quick(app)
         allowed = (*SAFE_CONTENT, *PICKLE) if accept_pickle else SAFE_CONTENT
         self._accept = [name for name in app.conf.accept_content or () if name in allowed] or ["json"]
+        self._lock = threading.Lock()
+        self._kept: Any = None
 
     @contextmanager
     def connection(self) -> Iterator[Any]:
         """A connection to the broker that gives up soon."""
-        with self._app.connection_for_write(
-            connect_timeout=CONNECT_SECONDS, transport_options=self._options
-        ) as connection:
+        with self._connect() as connection:
             yield connection
+
+    def _connect(self) -> Any:
+        return self._app.connection_for_write(connect_timeout=CONNECT_SECONDS, transport_options=self._options)
 
     def cast(self, method: str, arguments: Mapping[str, Any], workers: Sequence[str] | None = None) -> None:
         """Tell these workers (`None`: all) and wait for nothing."""
         with self.connection() as connection:
             self._publish(connection, method, arguments, workers, {}, 0.0)
+
+    def repeat(self, method: str, arguments: Mapping[str, Any]) -> None:
+        """Tell all workers over a connection that is kept for the next time: for what is said every few seconds."""
+        with self._lock:
+            connected = self._kept is not None
+            try:
+                self._say(method, arguments)
+            except Exception:
+                self._let_go()
+                if not connected:
+                    raise
+                self._say(method, arguments)  # the broker may have been restarted in between
+
+    def close(self) -> None:
+        """Let go of the kept connection, unless a thread is using it just now."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._let_go()
+            finally:
+                self._lock.release()
+
+    def _say(self, method: str, arguments: Mapping[str, Any]) -> None:
+        if self._kept is None:
+            self._kept = self._connect()
+        self._publish(self._kept, method, arguments, None, {}, 0.0)
+
+    def _let_go(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.release()
 
     def ask(self, questions: Mapping[str, Mapping[str, Any]], workers: Sequence[str] | None, timeout: float) -> Replies:
         """Ask each method with its arguments; gives the answers that came within `timeout` seconds.

@@ -20,7 +20,7 @@ from meadow.events import WorkerHeartbeat, WorkerInspected, WorkerOffline, Worke
 from meadow.service import Context
 from meadow_controller.answers import presentable
 from meadow_controller.audit_log import AuditLog
-from meadow_controller.celery_app import load
+from meadow_controller.celery_app import load, prepare
 from meadow_controller.celery_control import CeleryControl
 from meadow_controller.fulfil import Fulfilment
 from meadow_controller.gate import CommandGate
@@ -43,7 +43,7 @@ NEW_WORKER_TRIES = 3
 def build(context: Context) -> "ControllerService":
     """The controller of one cluster; raises `StartRefused` when there is no app to control."""
     settings = context.settings
-    app = context.celery_app if context.celery_app is not None else load(settings)
+    app = load(settings) if context.celery_app is None else prepare(context.celery_app, settings)
     return ControllerService(context, CeleryControl(app, accept_pickle=settings.accept_pickle))
 
 
@@ -201,7 +201,7 @@ class ControllerService:
 
     async def _enable_events(self) -> None:
         while True:
-            await self._attempt(self._events, lambda: self._control.tell("enable_events", {}))
+            await self._attempt(self._events, lambda: self._control.repeat("enable_events", {}))
             await asyncio.sleep(EVENTS_SECONDS)
 
     async def _attempt(self, condition: Condition, work: Callable[[], Awaitable[None]]) -> bool:

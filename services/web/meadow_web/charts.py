@@ -41,13 +41,6 @@ def line(values: Sequence[Value], width: int = 120, height: int = 24, top: float
     return Line(" ".join(strokes), " ".join(fills), width, height, highest)
 
 
-def bar(part: float | None, whole: float | None) -> float:
-    """How full something is, in percent."""
-    if not part or not whole or whole <= 0:
-        return 0.0
-    return round(min(max(100.0 * part / whole, 0.0), 100.0), 1)
-
-
 @dataclass(frozen=True)
 class Series:
     """One line of a chart: `values` are per minute; `style` is a state's or `plain`."""
@@ -90,7 +83,7 @@ class Chart:
 
 def rate_charts(overview: Overview) -> tuple[Chart, Chart]:
     """Throughput, and failures and retries, both per minute."""
-    slices = _merged([point for point in overview.points if point.at + overview.step <= overview.now], overview.step)
+    slices = _merged(_known(overview), overview.step)
     times = [at for at, _ in slices]
 
     def series(label: str, style: str, name: str) -> Series:
@@ -104,6 +97,15 @@ def rate_charts(overview: Overview) -> tuple[Chart, Chart]:
         Chart("Tasks per minute", "No tasks", times, throughput),
         Chart("Failures and retries per minute", "No failures and no retries", times, failures),
     )
+
+
+def _known(overview: Overview) -> list[RatePoint]:
+    """The slices that are over, since a worker was first seen: before that nobody was looking."""
+    seen = [worker.first_seen for worker in overview.workers if worker.first_seen is not None]
+    began = min(seen) if seen else 0.0
+    busy = next((point.at for point in overview.points if point.received or point.succeeded or point.failed), began)
+    first = min(began, busy) - overview.step
+    return [point for point in overview.points if point.at >= first and point.at + overview.step <= overview.now]
 
 
 def _merged(points: Sequence[RatePoint], step: float) -> list[tuple[float, list[RatePoint]]]:

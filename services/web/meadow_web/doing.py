@@ -8,7 +8,7 @@ import time
 from aiohttp import web
 
 from meadow.access.gate import Gate
-from meadow.commands import AnyCommand, RevokeTask, WorkerCommand
+from meadow.commands import AnyCommand, RevokeTask, ShutdownWorker, WorkerCommand
 from meadow.queries import TaskAnswer, TaskQuery, WorkerAnswer, WorkerList, WorkerListQuery, WorkerQuery
 from meadow_web.actions import ACTIONS, SIGNALS, Action, BadForm, Form
 from meadow_web.ask import Ask
@@ -16,6 +16,7 @@ from meadow_web.consequences import Facts, explain
 from meadow_web.flash import Flash, Outcome, outcome_of
 from meadow_web.frame import Fragment, Frame, html_response
 from meadow_web.inspection import Inspection
+from meadow_web.refresh import Refresher
 from meadow_web.urls import Urls
 
 FRAGMENT_HEADER = "X-Meadow-Fragment"
@@ -26,12 +27,13 @@ LONGEST_REASON = 500
 class Doing:
     """`POST /do/<action>`: first the confirmation, with `confirmed` the deed."""
 
-    def __init__(self, ask: Ask, gate: Gate, frame: Frame, urls: Urls, flash: Flash) -> None:
+    def __init__(self, ask: Ask, gate: Gate, frame: Frame, urls: Urls, flash: Flash, refresher: Refresher) -> None:
         self._ask = ask
         self._gate = gate
         self._frame = frame
         self._urls = urls
         self._flash = flash
+        self._refresher = refresher
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Confirm or do."""
@@ -77,6 +79,8 @@ class Doing:
         reason = fields.get("reason", "").strip()[:LONGEST_REASON]
         reply = await self._ask.controller(request, command, reason)
         outcome = outcome_of(reply, command.target)
+        if reply.ok and isinstance(command, WorkerCommand) and not isinstance(command, ShutdownWorker):
+            self._refresher.start(request, command.worker, max_age=0.0)
         if FRAGMENT_HEADER in request.headers:
             return html_response(self._frame.plain("outcome.html", {"outcome": outcome}))
         target = self._urls.local(fields.get("next", ""))

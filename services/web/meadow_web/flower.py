@@ -7,10 +7,9 @@ import msgspec
 from aiohttp import web
 
 from meadow.queries import FlowerTasks, FlowerTasksQuery, WorkerList, WorkerListQuery, WorkerRow
-from meadow.settings import Settings, parse_bool
+from meadow.settings import parse_bool
 from meadow_web.ask import Ask
 from meadow_web.pages.page import BadArgument, whole_number
-from meadow_web.pages.workers import shown_workers
 
 MOST_ROWS = 1000
 
@@ -26,11 +25,10 @@ def flag(query: Mapping[str, str], name: str) -> bool:
         raise BadArgument(f"Invalid argument '{text[:100]}' of type 'bool'") from exc
 
 
-async def workers_json(ask: Ask, settings: Settings, now: float) -> web.Response:
+async def workers_json(ask: Ask) -> web.Response:
     """All workers that ever sent an event, as Flower's page polls them."""
     answer = await ask.api(WorkerListQuery(cluster=ask.cluster), WorkerList)
-    rows = shown_workers(answer.rows, settings.purge_offline_workers, now)
-    return json_response({"data": [worker_json(row) for row in rows if row.counters]})
+    return json_response({"data": [worker_json(row) for row in answer.rows if row.counters]})
 
 
 def worker_json(row: WorkerRow) -> dict[str, Any]:

@@ -57,9 +57,15 @@ def iso(timestamp: float | None) -> str:
 
 
 def clock(timestamp: float | None) -> str:
-    """For people without JavaScript: UTC, said so."""
+    """For people without JavaScript: UTC, without the year."""
     when = moment(timestamp)
-    return when.strftime("%Y-%m-%d %H:%M:%S UTC") if when else NOTHING
+    return when.strftime("%m-%d %H:%M:%S") if when else NOTHING
+
+
+def full(timestamp: float | None) -> str:
+    """All of a moment, as it stands in tool tips until scripts put the reader's zone there."""
+    when = moment(timestamp)
+    return when.strftime("%Y-%m-%d %H:%M:%S.%f UTC") if when else NOTHING
 
 
 def short(text: str | None, head: int = 8, tail: int = 4) -> str:
@@ -113,6 +119,13 @@ def share(part: float, whole: float) -> str:
     return f"{percent:.0f} %"
 
 
+def percent(part: float | None, whole: float | None) -> float:
+    """How full something is: 0 to 100."""
+    if not part or not whole or whole <= 0:
+        return 0.0
+    return round(min(max(100.0 * part / whole, 0.0), 100.0), 1)
+
+
 def plural(count: int, one: str, many: str | None = None) -> str:
     """A count with its noun.
 
@@ -150,10 +163,12 @@ FILTERS: dict[str, Any] = {
     "duration": duration,
     "iso": iso,
     "clock": clock,
+    "full": full,
     "short": short,
     "clip": clip,
     "name_parts": name_parts,
     "element_id": element_id,
+    "percent": percent,
     "state_mark": state_mark,
     "state_class": state_class,
 }

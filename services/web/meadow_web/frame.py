@@ -94,7 +94,6 @@ class Frame:
             view=view,
             outcome=outcome,
             actor=request.get(ACTOR),
-            search=request.query.get("search", ""),
         )
         return html_response(text, fragment.status)
 

@@ -52,7 +52,10 @@ class Inspection:
 
     @property
     def pool_size(self) -> int | None:
-        size = as_mapping(self.stats.get("pool")).get("max-concurrency")
+        """How many processes there are now; `max-concurrency` does not follow when a pool grows."""
+        pool = as_mapping(self.stats.get("pool"))
+        processes = as_list(pool.get("processes"))
+        size = len(processes) or pool.get("max-concurrency")
         return size if isinstance(size, int) and not isinstance(size, bool) else None
 
     @property
@@ -121,8 +124,8 @@ def task_line(entry: Mapping[str, Any]) -> TaskLine:
     return TaskLine(
         uuid=str(request.get("id") or ""),
         name=str(request.get("name") or request.get("type") or ""),
-        args=clip(shown(request.get("args"))),
-        kwargs=clip(shown(request.get("kwargs"))),
+        args=clip(str(request.get("args") or "")),
+        kwargs=clip(str(request.get("kwargs") or "")),
         acknowledged=acknowledged if isinstance(acknowledged, bool) else None,
         pid=shown(request.get("worker_pid")),
         started=float(started) if isinstance(started, int | float) else None,

@@ -96,8 +96,9 @@ class _Reader:
         self._count()
         if len(self._stack) > MAX_DEPTH:
             raise _TooMuch
-        if self._words and self._group is None:
-            token = self._joined() + token
+        if self._group is not None:  # two groups without a comma between them
+            self._end_item()
+        token = self._joined() + token
         node = Node("group", key=self._key, opening=token)
         self._key, self._words, self._group = None, [], None
         self._stack[-1].children.append(node)

@@ -184,6 +184,7 @@ class Live:
 
     async def _message(self, view: View) -> tuple[str, str]:
         self.renderings += 1
+        view.watched = None  # until it is known what the page is about now, every notice may concern it
         try:
             fragment = await view.render()
         except NoAnswer as exc:

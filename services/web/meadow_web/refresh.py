@@ -1,5 +1,6 @@
 """Asks the controller to inspect workers when somebody looks at them."""
 
+import asyncio
 import logging
 from typing import Any
 
@@ -15,7 +16,9 @@ from meadow_web.pages.page import Visit
 log = logging.getLogger(__name__)
 
 MAX_AGE = 2.0
+WATCHED_AGE = 10.0
 MOST_AT_ONCE = 16
+MOST_WATCHED = 256
 ALL_WORKERS = "*"
 
 
@@ -26,6 +29,7 @@ class Refresher:
         self._ask = ask
         self._watch = watch
         self._running: set[str] = set()
+        self._asked: dict[str, float] = {}
 
     async def before_showing(self, request: web.Request, visit: Visit) -> dict[str, Any]:
         """Wait for the first inspection of a worker, and for one that was asked for; else refresh behind the page.
@@ -38,28 +42,37 @@ class Refresher:
             return {}
         first = "active" not in answer.inspection
         if first or "refresh" in request.query:
-            return await self._inspect(request, name)
+            return await self._inspect(request, name, 0.0 if "refresh" in request.query else MAX_AGE)
         if visit.now - answer.inspected.get("active", 0.0) > MAX_AGE:
             self.start(request, name)
         return {}
 
-    def start(self, request: web.Request, name: str | None) -> None:
+    def keep_fresh(self, request: web.Request, name: str) -> None:
+        """Inspect a worker that somebody keeps watching, at most every `WATCHED_AGE` seconds."""
+        now = asyncio.get_running_loop().time()
+        if now - self._asked.get(name, -WATCHED_AGE) >= WATCHED_AGE:
+            if len(self._asked) >= MOST_WATCHED:
+                self._asked.clear()
+            self._asked[name] = now
+            self.start(request, name, max_age=WATCHED_AGE / 2)
+
+    def start(self, request: web.Request, name: str | None, max_age: float = MAX_AGE) -> None:
         """Inspect behind the page; `None` asks all workers."""
         key = name or ALL_WORKERS
         if key in self._running or len(self._running) >= MOST_AT_ONCE:
             return
         self._running.add(key)
-        task = self._watch.start(f"inspect {key}", self._behind(request, name))
+        task = self._watch.start(f"inspect {key}", self._behind(request, name, max_age))
         task.add_done_callback(lambda _: self._running.discard(key))
 
-    async def _behind(self, request: web.Request, name: str | None) -> None:
-        await self._inspect(request, name)
+    async def _behind(self, request: web.Request, name: str | None, max_age: float) -> None:
+        await self._inspect(request, name, max_age)
 
-    async def _inspect(self, request: web.Request, name: str | None) -> dict[str, Any]:
+    async def _inspect(self, request: web.Request, name: str | None, max_age: float) -> dict[str, Any]:
         command = InspectWorkers(
             workers=None if name is None else (name,),
             methods=DEFAULT_METHODS if name is None else INSPECT_METHODS,
-            max_age=0.0 if "refresh" in request.query else MAX_AGE,
+            max_age=max_age,
         )
         try:
             reply = await self._ask.controller(request, command)

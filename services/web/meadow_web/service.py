@@ -148,7 +148,7 @@ class WebService:
             if flower.flag(request.query, "refresh"):
                 self._refresher.start(request, None)
             if flower.flag(request.query, "json"):
-                return await flower.workers_json(self._ask, self._settings, visit.now)
+                return await flower.workers_json(self._ask)
         if page.name == "worker":
             visit = replace(visit, inspected=await self._refresher.before_showing(request, visit))
         fragment = await self._render(page, visit)
@@ -163,8 +163,11 @@ class WebService:
     def _view_of(self, visit: Visit) -> str:
         return self._urls.page(visit.path, **visit.query)
 
-    async def _render(self, page: Page, visit: Visit) -> Fragment:
+    async def _render(self, page: Page, visit: Visit, request: web.Request | None = None) -> Fragment:
+        """The page as it is now; with the `request` of somebody who watches, its worker is asked again at times."""
         content = await page.load(visit)
+        if request is not None and page.name == "worker" and content.values["worker"].online:
+            self._refresher.keep_fresh(request, visit.params["name"])
         banner = self._broker.banner(visit.now)
         return await asyncio.to_thread(self._frame.fragment, page, content, visit, banner)
 
@@ -183,7 +186,7 @@ class WebService:
         closed = self._closed(request)
 
         async def render() -> Fragment:
-            return await self._render(page, self._visit(page, path, params, query, closed))
+            return await self._render(page, self._visit(page, path, params, query, closed), request)
 
         kept = tuple(sorted((key, value) for key, value in query.items() if key not in NOT_PART_OF_A_VIEW))
         return await self._live.serve(request, (path, kept, closed), page, render)
@@ -209,7 +212,7 @@ class WebService:
             return web.Response(status=503, text=str(exc), content_type="text/plain", charset="UTF-8")
 
     async def _do(self, request: web.Request) -> web.StreamResponse:
-        doing = Doing(self._ask, self._gate, self._frame, self._urls, self._flash)
+        doing = Doing(self._ask, self._gate, self._frame, self._urls, self._flash, self._refresher)
         try:
             return await doing.handle(request)
         except NoAnswer as exc:

@@ -1,5 +1,6 @@
 """The Celery app that the controller's tests control. Its servers come from the environment."""
 
+import json
 import os
 import time
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     worker_hijack_root_logger=False,
     task_send_sent_event=False,
+    broker_transport_options=json.loads(os.environ.get("CONTROL_TRANSPORT_OPTIONS", "{}")),
 )
 
 

@@ -1,6 +1,8 @@
 """Real workers, and a controller on a real bus, for the controller's tests."""
 
 import asyncio
+import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -36,23 +38,21 @@ RESTARTING = ("restarting@stage", "third", ("--concurrency=1",))
 
 @dataclass
 class Stage:
-    """A Redis and the workers on it."""
+    """A broker, a result backend, and workers on them."""
 
     url: str
+    backend: str
     directory: Path
+    transport_options: dict[str, Any] = field(default_factory=dict)
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
-
-    @property
-    def backend(self) -> str:
-        """The result backend's URL."""
-        return self.url.removesuffix("/0") + "/1"
 
     def app(self, **configuration: Any) -> Celery:
         """The app as the controller sees it: with the tasks, in this process."""
         from tests.integration.apps import control_app
 
         made = Celery("control_app", broker=self.url, backend=self.backend, set_as_current=False)
-        made.conf.update({key: control_app.app.conf[key] for key in CONFIGURATION} | configuration)
+        made.conf.update({key: control_app.app.conf[key] for key in CONFIGURATION})
+        made.conf.update({"broker_transport_options": self.transport_options} | configuration)
         for name in ("add", "fail", "sleep", "now", "mark"):
             made.task(name=f"control.{name}", shared=False)(getattr(control_app, name).run)
         return made
@@ -62,6 +62,7 @@ class Stage:
         argv = [sys.executable, "-m", "celery", "-A", "tests.integration.apps.control_app", "worker"]
         argv += ["-n", name, "-Q", queue, "-E", "-l", "WARNING", *options]
         env = {**os.environ, "CONTROL_BROKER": self.url, "CONTROL_BACKEND": self.backend, **environment}
+        env["CONTROL_TRANSPORT_OPTIONS"] = json.dumps(self.transport_options)
         with (self.directory / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 argv, cwd=ROOT, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
@@ -96,7 +97,7 @@ CONFIGURATION = ("task_serializer", "result_serializer", "accept_content", "enab
 def running_stage(directory: Path, *, workers: bool = True) -> Iterator[Stage]:
     """A stage with three workers: a plain one, one that scales by itself, one whose pool may be restarted."""
     with running_redis(directory, free_port()) as url:
-        stage = Stage(url, directory)
+        stage = Stage(url, url.removesuffix("/0") + "/1", directory)
         try:
             if workers:
                 stage.start_worker(*PLAIN)
@@ -165,8 +166,6 @@ async def working_controller(
     make_context: Callable[..., Context], app: Celery | None, *, speak: bool = False, **settings: Any
 ) -> AsyncIterator[Desk]:
     """A controller that listens, and with `speak` also inspects and enables events."""
-    import dataclasses
-
     context = dataclasses.replace(make_context(**settings), celery_app=app)
     service = build(context)
     await service.listen()

@@ -3,7 +3,7 @@
 from meadow.queries import Overview, OverviewQuery
 from meadow_web import charts
 from meadow_web.pages.page import Content, Page, Visit
-from meadow_web.pages.workers import shown_workers
+from meadow_web.pages.workers import occupied, online_first
 from meadow_web.verdict import measure, unattended, verdict, waiting
 
 RANGES = {"15m": 900.0, "1h": 3600.0, "6h": 21600.0, "24h": 86400.0}
@@ -21,7 +21,7 @@ async def load(visit: Visit) -> Content:
     overview = await visit.ask.api(OverviewQuery(cluster=visit.cluster, seconds=RANGES[span]), Overview)
     found = verdict(overview)
     throughput, failures = charts.rate_charts(overview)
-    workers = shown_workers(overview.workers, visit.settings.purge_offline_workers, overview.now)
+    workers = online_first(overview.workers)
     values = {
         "verdict": found,
         "overview": overview,
@@ -38,7 +38,6 @@ async def load(visit: Visit) -> Content:
         "types": sorted(overview.types, key=lambda t: (-t.failed, -t.received, t.name))[:MOST_TYPES],
         "failures": overview.failures[:MOST_TASKS],
         "running": sorted(overview.running, key=lambda t: t.started or t.timestamp)[:MOST_TASKS],
-        "bar": charts.bar,
     }
     return Content("Overview", values, mood=found.mood)
 
@@ -47,7 +46,7 @@ def figures(overview: Overview) -> list[tuple[str, str, str]]:
     """The few numbers worth a glance: (label, value, small print)."""
     rates = measure(overview)
     online = [worker for worker in overview.workers if worker.online]
-    busy, places = sum(w.active or 0 for w in online), sum(w.concurrency or 0 for w in online)
+    busy, places = occupied(online)
     ended = sum(point.succeeded + point.failed for point in overview.points)
     failed = sum(point.failed for point in overview.points)
     depth = waiting(overview)

@@ -6,7 +6,6 @@ from typing import Any
 from aiohttp import web
 
 from meadow.queries import WorkerAnswer, WorkerQuery, WorkerRow
-from meadow_web import charts
 from meadow_web.inspection import Inspection
 from meadow_web.pages.page import Content, Page, Visit, as_dicts, whole_number
 
@@ -56,7 +55,6 @@ async def load(visit: Visit) -> Content:
         "limit": max(whole_number(visit.text("limit", str(DEFAULT_LIMIT)) or str(DEFAULT_LIMIT)), 0),
         "recent": as_dicts(answer.recent),
         "audit": answer.audit,
-        "bar": charts.bar,
     }
     return Content(name, values, watched=frozenset({name}))
 

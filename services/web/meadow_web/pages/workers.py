@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from meadow.queries import WorkerList, WorkerListQuery, WorkerRow
-from meadow_web import charts
 from meadow_web.pages.page import Content, Page, Visit
 
 TOTALS = ("task-received", "task-failed", "task-succeeded")
@@ -12,24 +11,29 @@ TOTALS = ("task-received", "task-failed", "task-succeeded")
 async def load(visit: Visit) -> Content:
     """All workers, those online first."""
     answer = await visit.ask.api(WorkerListQuery(cluster=visit.cluster), WorkerList)
-    rows = shown_workers(answer.rows, visit.settings.purge_offline_workers, visit.now)
+    rows = online_first(answer.rows)
     online = [row for row in rows if row.online]
+    active, places = occupied(online)
     values = {
         "workers": rows,
         "online": len(online),
-        "active": sum(row.active or 0 for row in online),
-        "places": sum(row.concurrency or 0 for row in online),
+        "active": active,
+        "places": places,
         "totals": {name: sum(row.counters.get(name, 0) for row in rows) for name in TOTALS},
-        "known": len(answer.rows),
-        "bar": charts.bar,
     }
     return Content("Workers", values)
 
 
-def shown_workers(rows: Sequence[WorkerRow], purge: int | None, now: float) -> list[WorkerRow]:
-    """Online ones first, then by name; without those that are offline for longer than `purge` seconds."""
-    kept = [row for row in rows if row.online or purge is None or now - (row.last_seen or 0.0) < purge]
-    return sorted(kept, key=lambda row: (not row.online, row.hostname))
+def online_first(rows: Sequence[WorkerRow]) -> list[WorkerRow]:
+    """Online ones first, then by name."""
+    return sorted(rows, key=lambda row: (not row.online, row.hostname))
+
+
+def occupied(rows: Sequence[WorkerRow]) -> tuple[int, int]:
+    """(busy, all) pool processes. A worker may count more tasks as active than it has processes: those wait in its
+    pool."""
+    busy = sum(min(row.active or 0, row.concurrency or row.active or 0) for row in rows)
+    return busy, sum(row.concurrency or 0 for row in rows)
 
 
 PAGE = Page("workers", "/workers", frozenset({"workers"}), load, pace=0.5, ages=True, section="workers")

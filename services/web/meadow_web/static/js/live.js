@@ -6,7 +6,7 @@ import { span, tick } from "./times.js";
 
 const FIRST_RETRY = 500;
 const LONGEST_RETRY = 15000;
-const MOST_GLOWING = 60;
+const MOST_GLOWING = 24;
 
 const page = document.getElementById("page");
 const button = document.getElementById("live");
@@ -135,9 +135,6 @@ function apply(next, message) {
           changed.push(before);
         }
         return true;
-      },
-      afterNodeAdded(node) {
-        if (node.nodeType === Node.ELEMENT_NODE && node.matches("tr")) changed.push(...node.cells);
       },
       beforeAttributeUpdated(name, node) {
         return !((name === "open" && node.matches("details, dialog")) || (name === "hidden" && node.matches(".copy")) ||
