@@ -105,7 +105,7 @@ class Bus:
             try:
                 async with asyncio.timeout(2.0):
                     await self._client.flush()
-            except (NatsError, TimeoutError) as exc:
+            except (NatsError, OSError, TimeoutError) as exc:
                 log.debug("The last messages could not be flushed: %s", _reason(exc))
             await self._client.close()
 
@@ -290,17 +290,27 @@ class Bus:
 
     # -- keys shared by all services --------------------------------------------------------------------------------
 
-    async def shared_key(self, name: str, candidate: bytes) -> bytes:
-        """The value under `name` that all services share: `candidate`, unless somebody was first."""
-        try:
-            bucket = await self._bucket(subjects.KEYS_BUCKET)
+    async def shared_key(self, name: str, candidate: bytes, *, patience: float = 15.0) -> bytes:
+        """The value under `name` that all services share: `candidate`, unless somebody was first.
+
+        Raises `BusError` when NATS does not answer for `patience` seconds.
+        """
+        deadline = asyncio.get_running_loop().time() + patience
+        while True:
             try:
-                await bucket.create(name, candidate)
-            except js_errors.KeyWrongLastSequenceError:
-                entry = await bucket.get(name)
-                return bytes(entry.value or b"")
-        except (js_errors.Error, NatsError, TimeoutError) as exc:
-            raise BusError(f"The shared key {name!r} could not be read from NATS: {_reason(exc)}") from exc
+                return await self._first_or_mine(name, candidate)
+            except (js_errors.Error, NatsError, OSError, TimeoutError) as exc:
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise BusError(f"The shared key {name!r} could not be read from NATS: {_reason(exc)}") from exc
+                await asyncio.sleep(0.5)
+
+    async def _first_or_mine(self, name: str, candidate: bytes) -> bytes:
+        bucket = await self._bucket(subjects.KEYS_BUCKET)
+        try:
+            await bucket.create(name, candidate)
+        except js_errors.KeyWrongLastSequenceError:
+            entry = await bucket.get(name)
+            return bytes(entry.value or b"")
         return candidate
 
     async def _bucket(self, name: str) -> KeyValue:

@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from meadow import plugins
 from meadow.access.claims import Signer
 from meadow.access.gate import Gate, check_exposure
 from meadow.broker import BrokerConfig
-from meadow.bus import Bus, StreamLimits
+from meadow.bus import Bus, StreamLimits, safe_url
 from meadow.errors import BusError, StartRefused
 from meadow.http import HttpServer, build_application
 from meadow.nats_server import DataDirectoryLock, EmbeddedNats, find_binary
@@ -47,6 +47,8 @@ class Plan:
     collector_child: bool = False
     celery_app: Any = None
     broker: BrokerConfig | None = None
+    started: Callable[[str], Coroutine[Any, Any, None]] | None = None
+    """Run once everything is started, with the address to open."""
 
 
 def plan_serve(settings: Settings, celery_app: Any = None) -> Plan:
@@ -98,7 +100,9 @@ async def run(plan: Plan) -> None:
         loop.add_signal_handler(number, stopping.set)
     watch = Watch()
     async with AsyncExitStack() as stack:
-        await compose(plan, stack, watch)
+        server = await compose(plan, stack, watch)
+        if plan.started is not None:
+            watch.start("after the start", plan.started(server.url))
         failed = asyncio.create_task(watch.failed(), name="watch for failures")
         asked = asyncio.create_task(stopping.wait(), name="wait for a signal")
         await asyncio.wait({failed, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -143,7 +147,7 @@ async def compose(plan: Plan, stack: AsyncExitStack, watch: Watch) -> HttpServer
         child = CollectorChild(settings, bus.url, plan.broker)
         stack.push_async_callback(child.stop)
         watch.start("collector child", child.supervise())
-    _announce(plan, server)
+    _announce(plan, server, loopback=loopback)
     return server
 
 
@@ -199,25 +203,22 @@ async def _stop_services(services: Sequence[Service], watch: Watch) -> None:
     await watch.stop()
 
 
-def _announce(plan: Plan, server: HttpServer) -> None:
+def _announce(plan: Plan, server: HttpServer, *, loopback: bool) -> None:
     if plan.settings.quiet:
         return
-    from meadow.bus import safe_url
-
-    where = server.url
+    if plan.broker is not None:
+        log.info("Broker: %s", safe_url(plan.broker.url.partition(";")[0]), extra={"action": "meadow.broker"})
+    if loopback and not plan.settings.signs_in:
+        log.info(
+            "Nobody has to sign in, so only this machine can connect. To open it: --basic-auth=user:password.",
+            extra={"action": "meadow.loopback"},
+        )
     if "web" in plan.services:
-        log.info("Visit me at %s", where, extra={"action": "meadow.started"})
+        log.info("Visit me at %s", server.url, extra={"action": "meadow.started"})
     else:
         log.info(
             "%s runs, its state is at %shealthcheck",
             ", ".join(plan.services),
-            where,
+            server.url,
             extra={"action": "meadow.started"},
-        )
-    if plan.broker is not None:
-        log.info("Broker: %s", safe_url(plan.broker.url.partition(";")[0]), extra={"action": "meadow.broker"})
-    if plan.settings.listen_address is not None and not plan.settings.signs_in:
-        log.info(
-            "Nobody has to sign in, so only this machine can connect. To open it: --basic-auth=user:password.",
-            extra={"action": "meadow.loopback"},
         )

@@ -8,7 +8,10 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path
+
+from aiohttp import ClientSession
 
 from meadow import logs
 from meadow.composer import Plan, plan_serve, run
@@ -18,6 +21,8 @@ from meadow_demo.cluster import DemoCluster
 log = logging.getLogger(__name__)
 
 WATCH_INTERVAL = 2.0
+LONGEST_WAIT = 15.0
+WORKERS = 2
 
 
 def main(settings: Settings) -> None:
@@ -28,7 +33,8 @@ def main(settings: Settings) -> None:
         os.environ.update(cluster.environment)  # the collector and the controller find the cluster by it
         cluster.start()
         try:
-            asyncio.run(_show(plan_serve(_adapt(settings, cluster, directory)), cluster))
+            plan = plan_serve(_adapt(settings, cluster, directory))
+            asyncio.run(_show(replace(plan, started=_invite), cluster))
         finally:
             cluster.stop()
 
@@ -45,6 +51,23 @@ def _adapt(settings: Settings, cluster: DemoCluster, directory: Path) -> Setting
         queue_interval=min(settings.queue_interval, 2.0),
         inspect_interval=min(settings.inspect_interval, 10.0),
     )
+
+
+async def _invite(address: str) -> None:
+    """Say which address to open, as the last line, as soon as there is something to see."""
+    if address.startswith("http://"):
+        try:
+            async with asyncio.timeout(LONGEST_WAIT), ClientSession() as session:
+                while not await _lives(session, f"{address}api/workers?status=1"):  # noqa: ASYNC110 -- over HTTP
+                    await asyncio.sleep(0.2)
+        except TimeoutError:
+            log.warning("No worker of the demo is online yet.", extra={"action": "demo.slow"})
+    log.info("The demo runs. Open %s and stop it with Ctrl-C.", address, extra={"action": "demo.started"})
+
+
+async def _lives(session: ClientSession, address: str) -> bool:
+    async with session.get(address) as response:
+        return response.status != HTTPStatus.OK or len(await response.json(content_type=None)) >= WORKERS
 
 
 async def _show(plan: Plan, cluster: DemoCluster) -> None:

@@ -114,7 +114,8 @@ class KombuEvents:
         heartbeat = connection.get_heartbeat_interval() or 0
         if heartbeat:
             connection.heartbeat_check()
-        check = getattr(connection.transport.cycle, "maybe_check_subclient_health", None)
+        cycle = getattr(connection.transport, "cycle", None)
+        check = getattr(cycle, "maybe_check_subclient_health", None)
         if check is not None:
             check()
         return min(heartbeat / 4, HEALTH_EVERY) if heartbeat else HEALTH_EVERY

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
+from uuid import uuid4
 
 import pytest
 
@@ -89,10 +90,10 @@ async def test_a_connection_that_rabbitmq_closes_is_opened_again(
         async def connections() -> Any:
             return await asyncio.to_thread(ask, rabbitmq_server, "connections")
 
-        for connection in await eventually(connections):
+        for connection in await eventually(connections, timeout=30.0, every=0.5):
             await asyncio.to_thread(ask, rabbitmq_server, f"connections/{quote(connection['name'])}", "DELETE")
         await eventually(lambda: not service.health()["ok"])
-        await eventually(lambda: service.health()["ok"])
+        await eventually(lambda: service.health()["ok"], timeout=20.0)
         await asyncio.to_thread(send_events, app, [{"type": "task-started", "uuid": "after"}])
         (fact,) = await eventually(lambda: facts_of(bus, TaskStarted))
         (gap,) = await eventually(lambda: facts_of(bus, CollectorGap))
@@ -108,13 +109,14 @@ async def queue_names(server: RabbitMQ) -> list[str]:
 
 @pytest.fixture
 def filled_queue(rabbitmq_server: RabbitMQ) -> Iterator[str]:
-    """A queue `jobs` with three messages."""
+    """A queue of its own (the management API confuses a queue with its predecessor) with three messages."""
+    name = f"jobs-{uuid4()}"
     app = client_app(rabbitmq_server.url)
     for number in range(3):
-        app.send_task("p.add", (number,), queue="jobs")
-    yield "jobs"
+        app.send_task("p.add", (number,), queue=name)
+    yield name
     with app.connection_for_write() as connection, connection.channel() as channel:
-        channel.queue_delete("jobs")
+        channel.queue_delete(name)
     app.close()
 
 
@@ -131,7 +133,7 @@ async def test_without_the_management_api_queues_are_declared_passively(
         observed = (await eventually(twice))[-1]
     assert [(queue.name, queue.messages, queue.consumers) for queue in observed.queues] == [
         ("missing", None, None),
-        ("jobs", 3, 0),
+        (filled_queue, 3, 0),
         ("missing too", None, None),
     ]
     assert "missing" not in await queue_names(rabbitmq_server)
@@ -149,7 +151,7 @@ async def test_the_management_api_tells_all_about_a_queue(
         depths = await asyncio.to_thread(reader.read, [filled_queue, "missing"])
         return depths if depths[0].messages == 3 else None
 
-    jobs, missing = await eventually(counted, timeout=20.0)
+    jobs, missing = await eventually(counted, timeout=30.0, every=1.0)
     assert (jobs.ready, jobs.unacked, jobs.consumers) == (3, 0, 0)
     assert jobs.raw["vhost"] == "/"
     assert missing.messages is None
@@ -206,7 +208,8 @@ async def test_events_and_queue_depths_are_read_from_folders_and_nothing_stays_b
             return [queue.messages for queue in observed.queues] == [2]
 
         await eventually(depth)
-    assert [fact.uuid for fact in found] == [str(n) for n in range(20)]
+    # kombu orders files by the millisecond only
+    assert sorted(int(fact.uuid) for fact in found) == list(range(20))
     assert json.loads((tmp_path / "control" / "celeryev.exchange").read_text()) == []
     assert {path.name.partition(".")[2] for path in (tmp_path / "messages").iterdir()} == {"jobs.msg"}
     app.close()

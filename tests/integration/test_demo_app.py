@@ -86,7 +86,8 @@ async def test_the_cluster_is_seen_and_controlled_like_any_other(cluster: DemoCl
     assert {e["name"].split(".")[0] for e in events if e["type"] == "task-sent"} == {"shop"}
 
     pongs = {worker: {"ok": "pong"} for worker in WORKERS}
-    await eventually(lambda: app.control.inspect(WORKERS, timeout=2.0).ping() == pongs, timeout=PATIENCE)
+    # No destination: kombu would stop at two replies, and count late ones to a former question among them.
+    await eventually(lambda: app.control.inspect(timeout=1.0).ping() == pongs, timeout=PATIENCE)
 
     running = await eventually(lambda: exports(app), timeout=PATIENCE)
     task_id = running[0]["id"]
@@ -100,7 +101,7 @@ async def test_the_cluster_is_seen_and_controlled_like_any_other(cluster: DemoCl
 
 
 def exports(app: Celery) -> list[dict[str, Any]]:
-    active = app.control.inspect(["reports@shop"], timeout=2.0).active() or {}
+    active = app.control.inspect(timeout=1.0).active() or {}
     return [task for task in active.get("reports@shop", []) if task["name"] == "shop.reports.export_catalogue"]
 
 

@@ -299,8 +299,11 @@ def _error_key(record: Record) -> tuple[float, int] | None:
 
 def _set_details(record: Record, key: DetailsKey, fact: events.TaskDetails | Record) -> None:
     """The details of one event (or of a record, but for what stands in its `older`)."""
-    skip = fact.older if isinstance(fact, Record) and fact.older else ()
     known = record.details_key
+    skip = fact.older if isinstance(fact, Record) and fact.older else ()
+    if known is None and not skip:
+        _first_details(record, key, fact)
+        return
     if known is None or key > known:
         _replace_details(record, known, key, fact, skip)
         return
@@ -310,6 +313,14 @@ def _set_details(record: Record, key: DetailsKey, fact: events.TaskDetails | Rec
     for field in DETAILS:
         if field not in skip:
             _set_detail(record, field, key, getattr(fact, field))
+
+
+def _first_details(record: Record, key: DetailsKey, fact: events.TaskDetails | Record) -> None:
+    """What happens to nearly every task, without a loop."""
+    record.name, record.args, record.kwargs = fact.name or None, fact.args or None, fact.kwargs or None
+    record.root_id, record.parent_id = fact.root_id or None, fact.parent_id or None
+    record.retries, record.details_received, record.details_at = key
+    record.eta, record.expires = fact.eta, fact.expires
 
 
 def _replace_details(

@@ -13,6 +13,7 @@ T = TypeVar("T")
 Job = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
 
 BUSY = "The controller has too much to do just now. Try again in a few seconds."
+STOPPING = "The controller is stopping."
 LATE = "Celery did not answer within {0:g} s."
 
 
@@ -48,7 +49,9 @@ class Threads:
 
     def _submit(self, job: Job) -> None:
         with self._lock:
-            if self._stopped or self._open >= self._size + self._waiting:
+            if self._stopped:
+                raise Refused("unavailable", STOPPING)
+            if self._open >= self._size + self._waiting:
                 raise Refused("unavailable", BUSY)
             self._open += 1
             start = self._open > self._started and self._started < self._size

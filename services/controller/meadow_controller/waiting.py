@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from meadow.errors import Refused
 from meadow_controller.results import TaskResult
@@ -48,22 +48,19 @@ class Waiting:
         loop = asyncio.get_running_loop()
         end = loop.time() + min(self._limit if seconds is None else max(seconds, 0.0), LONGEST_WAIT)
         pause = FIRST_PAUSE
-        while True:
+        while not self._stopping.is_set():
             result = await self._read(task_id)
             left = end - loop.time()
             if result.ready or left <= 0:
                 return result
-            if await self._stops_within(min(pause, left)):
-                raise Refused("unavailable", "The controller is stopping. The task goes on without it.")
+            await self._rest(min(pause, left))
             pause = min(pause * 1.5, LONGEST_PAUSE)
+        raise Refused("unavailable", "The controller is stopping. The task goes on without it.")
 
-    async def _stops_within(self, seconds: float) -> bool:
-        try:
+    async def _rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
-        except TimeoutError:
-            return False
-        return True
 
     def stop(self) -> None:
         """Send everybody home. May be called twice."""

@@ -24,6 +24,10 @@ class NoAnswer(MeadowError):
     """Another service did not answer; the message says which, why and what to do."""
 
 
+class QuestionFailed(NoAnswer):
+    """The api runs, but could not answer this question."""
+
+
 class Ask:
     """Puts questions and wishes of one cluster on the bus."""
 
@@ -37,7 +41,7 @@ class Ask:
         data = await self._ask(subjects.query(NAMES[type(query)]), encode(query), "api", ANSWER_SECONDS)
         try:
             if data.startswith(b'{"error"'):  # the first key of a Failure, and of no answer
-                raise NoAnswer(f"The api could not answer: {decode(data, Failure).error}")
+                raise QuestionFailed(f"The api could not answer: {decode(data, Failure).error}")
             return decode(data, answer)
         except InvalidMessage as exc:
             raise NoAnswer("The api answers in a form that web does not know. Run the same release of both.") from exc

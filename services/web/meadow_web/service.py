@@ -23,7 +23,7 @@ from meadow.codec import decode
 from meadow.queries import Changed
 from meadow.service import Context
 from meadow_web import flower
-from meadow_web.ask import Ask, NoAnswer
+from meadow_web.ask import Ask, NoAnswer, QuestionFailed
 from meadow_web.assets import Assets
 from meadow_web.broker_watch import BrokerWatch
 from meadow_web.doing import Doing
@@ -135,11 +135,16 @@ class WebService:
             except BadArgument as exc:
                 return flower.plain_error(exc)
             except NoAnswer as exc:
-                return self._frame.message(
-                    request, 503, TITLES[503], str(exc), "This page comes back by itself as soon as it can."
-                )
+                return self._without_answer(request, exc)
 
         return show
+
+    def _without_answer(self, request: web.Request, exc: NoAnswer) -> web.Response:
+        if isinstance(exc, QuestionFailed) and "cursor" in request.query:  # the part of a question that goes stale
+            advice = "The address may be old. Start from the first page of the list."
+            return self._frame.message(request, 400, TITLES[400], str(exc), advice)
+        advice = "This page comes back by itself as soon as it can."
+        return self._frame.message(request, 503, TITLES[503], str(exc), advice)
 
     async def _show(self, request: web.Request, page: Page) -> web.StreamResponse:
         path = request.rel_url.raw_path.removeprefix(self._urls.prefix)

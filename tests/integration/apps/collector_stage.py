@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from celery import Celery
 
@@ -39,21 +40,34 @@ async def running_collector(context: Context, broker: BrokerConfig) -> AsyncIter
         await service.stop()
 
 
-async def facts(bus: Bus, kind: str = ">") -> list[AnyFact]:
+class Ledger:
+    """Everything that the stream holds, read once and kept, so that a test can look again and again."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.position = 0
+        self.entries: list[tuple[str, AnyFact]] = []
+        self._task = asyncio.create_task(self._read(bus), name="ledger")
+
+    async def _read(self, bus: Bus) -> None:
+        async for messages in bus.read(EVENTS_STREAM, after=0, subject="meadow.events.>"):
+            for message in messages:
+                kind = message.subject.rpartition(".")[2]
+                self.entries += [(kind, fact) for fact in decode_batch(message.data).events]
+                self.position = message.sequence
+
+
+_ledgers: "WeakKeyDictionary[Bus, Ledger]" = WeakKeyDictionary()
+
+
+async def facts(bus: Bus, kind: str | None = None) -> list[AnyFact]:
     """All facts of that kind that the stream holds now, in its order."""
+    ledger = _ledgers.get(bus) or _ledgers.setdefault(bus, Ledger(bus))
     last = (await bus.stream_state(EVENTS_STREAM)).last
-    found: list[AnyFact] = []
-    if last == 0:
-        return found
-    async for messages in bus.read(EVENTS_STREAM, after=0, subject=f"meadow.events.default.{kind}"):
-        for message in messages:
-            found.extend(decode_batch(message.data).events)
-        if not messages or messages[-1].sequence >= last:
-            break
-    return found
+    await eventually(lambda: ledger.position >= last)
+    return [fact for its_kind, fact in ledger.entries if kind in (None, its_kind)]
 
 
-async def facts_of(bus: Bus, type_: type[F], kind: str = ">") -> list[F]:
+async def facts_of(bus: Bus, type_: type[F], kind: str | None = None) -> list[F]:
     """All facts of one type."""
     return [fact for fact in await facts(bus, kind) if isinstance(fact, type_)]
 
@@ -92,8 +106,3 @@ def send_events(app: Celery, events: Sequence[dict[str, Any]], hostname: str = "
         for event in events:
             fields = dict(event)
             dispatcher.send(fields.pop("type"), **fields)
-
-
-async def in_background(function: Any, *args: Any) -> Any:
-    """Run what blocks in a thread."""
-    return await asyncio.to_thread(function, *args)

@@ -18,13 +18,20 @@ def condition(node: Node) -> ColumnElement[bool]:
         case State(state):
             return tasks.c.state == state
         case Pair(key, value):
-            # The cheap test first: few rows are left to be read as literals.
+            # The cheap tests first: few rows are left to be read as literals.
+            likely = [contains(("kwargs",), plain) for plain in (_plain_part(key), _plain_part(value)) if plain]
             exact = func.kwargs_has(tasks.c.kwargs, key.casefold(), value.casefold()) == 1
-            return and_(contains(("kwargs",), key), exact)
+            return and_(*likely, exact)
         case Text(None, text):
             return contains(SEARCHED, text)
         case Text(field, text):
             return contains((str(field),), text)
+
+
+def _plain_part(text: str) -> str:
+    """The longest part of the text that stands in a repr as it is: no quotes, no backslashes, nothing unprintable."""
+    parts = "".join(c if c.isprintable() and c not in "'\"\\" else "\n" for c in text).split("\n")
+    return max(parts, key=len)
 
 
 def contains(fields: tuple[str, ...], text: str) -> ColumnElement[bool]:

@@ -16,7 +16,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    text,
 )
 
 SCHEMA_VERSION = 1
@@ -102,14 +101,13 @@ tasks = Table(
     Column("traceback", Text),
     UniqueConstraint("cluster", "uuid"),
 )
-# A partial index serves a question only where the question repeats its condition word by word.
-HAS_RUNTIME = text(f"runtime > {NO_NUMBER}")
 Index("tasks_received", tasks.c.cluster, tasks.c.received)
 Index("tasks_timestamp", tasks.c.cluster, tasks.c.timestamp)
 Index("tasks_state", tasks.c.cluster, tasks.c.state, tasks.c.received)
 Index("tasks_name", tasks.c.cluster, tasks.c.name, tasks.c.received)
 Index("tasks_worker", tasks.c.cluster, tasks.c.worker, tasks.c.received)
-Index("tasks_runtime", tasks.c.cluster, tasks.c.runtime, sqlite_where=HAS_RUNTIME)
+Index("tasks_started", tasks.c.cluster, tasks.c.started)
+Index("tasks_runtime", tasks.c.cluster, tasks.c.runtime)
 Index("tasks_parent", tasks.c.cluster, tasks.c.parent_id, sqlite_where=tasks.c.parent_id.is_not(None))
 # Nearly every task is its own root: those are found by their id.
 Index("tasks_root", tasks.c.cluster, tasks.c.root_id, sqlite_where=tasks.c.root_id != tasks.c.uuid)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Column, ColumnElement, Connection, Select, and_, func, literal, or_, select, tuple_
+from sqlalchemy import Column, ColumnElement, Connection, Select, func, literal, select, tuple_
 
 from meadow.queries import TaskList, TaskListQuery, TaskRow
 from meadow_api.errors import InvalidQuestion, SearchError
@@ -28,8 +28,7 @@ SORTS: dict[str, tuple[Column[Any], ...]] = {
     "state": (tasks.c.state, tasks.c.received),
     "worker": (tasks.c.worker, tasks.c.received),
 }
-"""What lists can be sorted by; equal rows follow in the order in which they came. A list by runtime has only tasks
-that have one."""
+"""What lists can be sorted by; equal rows follow in the order in which they came."""
 
 MOST_ROWS = 500
 MOST_RELATIVES = 200
@@ -100,8 +99,6 @@ def _filters(query: TaskListQuery) -> Iterable[ColumnElement[bool]]:
         yield tasks.c.name == query.name
     if query.worker:
         yield tasks.c.worker == query.worker
-    if query.sort.removeprefix("-") == "runtime":
-        yield schema.HAS_RUNTIME  # type: ignore[misc]
     node = parse(query.search)
     if node is not None:
         yield condition(node)
@@ -170,9 +167,11 @@ def relatives_of(connection: Connection, cluster_name: str, task: Task, present:
     root = task["root_id"] or task["uuid"]
     if cluster is None:
         return []
-    of_root = and_(tasks.c.root_id == root, tasks.c.root_id != tasks.c.uuid)
-    statement = select(tasks).where(tasks.c.cluster == cluster, or_(tasks.c.uuid == root, of_root))
-    rows = connection.execute(statement.order_by(tasks.c.id).limit(MOST_RELATIVES))
+    of_cluster = select(tasks).where(tasks.c.cluster == cluster)
+    # Two questions, since SQLite answers an OR of these two by reading everything.
+    rows = list(connection.execute(of_cluster.where(tasks.c.uuid == root)))
+    others = of_cluster.where(tasks.c.root_id == root, tasks.c.root_id != tasks.c.uuid).order_by(tasks.c.id)
+    rows += connection.execute(others.limit(MOST_RELATIVES - len(rows)))
     return [line_of(present(task_of(row)), LONGEST_TEXT // 4) for row in rows]
 
 
