@@ -136,11 +136,14 @@ async def compose(plan: Plan, stack: AsyncExitStack, watch: Watch) -> HttpServer
         celery_app=plan.celery_app,
     )
     services = [_build(name, context, plan) for name in plan.services]
-    stack.push_async_callback(_stop_services, services, watch)
+    stack.push_async_callback(watch.stop)
+    stack.push_async_callback(_stop_services, services)
     for service in services:
         await service.listen()
     await server.start(build_application(settings, gate, services))
     stack.push_async_callback(server.stop)
+    # Those who hold callers and browsers send them home before the server waits for them; the store closes last.
+    stack.push_async_callback(_stop_services, [service for service in services if service.name != "api"])
     for service in services:
         await service.speak()
     if plan.collector_child and plan.broker is not None:
@@ -191,7 +194,7 @@ async def _gate(settings: Settings, manager: pluggy.PluginManager, bus: Bus, loo
     return Gate(settings, sign_ins, Signer(key), loopback=loopback)
 
 
-async def _stop_services(services: Sequence[Service], watch: Watch) -> None:
+async def _stop_services(services: Sequence[Service]) -> None:
     for service in reversed(services):
         try:
             async with asyncio.timeout(STOP_DEADLINE):
@@ -200,7 +203,6 @@ async def _stop_services(services: Sequence[Service], watch: Watch) -> None:
             log.warning("%s did not stop in time.", service.name, extra={"action": "service.late"})
         except BusError as exc:
             log.warning("%s stopped without NATS: %s", service.name, exc, extra={"action": "service.stopped"})
-    await watch.stop()
 
 
 def _announce(plan: Plan, server: HttpServer, *, loopback: bool) -> None:

@@ -179,6 +179,24 @@ async def test_a_damaged_store_is_put_aside_and_read_again_from_the_stream(
     assert "is damaged" in caplog.text
 
 
+async def test_damage_that_shows_only_in_use_is_mended_too(
+    bus: Bus, make_context: MakeContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = make_context()
+    facts = [fact for number in range(3000) for fact in task_events(number)]
+    async with running_api(context) as api:
+        await stored(api, await publish(bus, *facts))
+    whole = await asyncio.to_thread(store_of(context).read_bytes)
+    kept = len(whole) // 2
+    await asyncio.to_thread(store_of(context).write_bytes, whole[:kept] + b"\xff" * (len(whole) - kept))
+    async with running_api(context) as api:
+        last = await publish(bus, *[fact for number in range(3000) for fact in task_events(number, at=time.time() + 5)])
+        await eventually(lambda: is_known(bus, "task-2999") if "was put aside" in caplog.text else False, timeout=30)
+        await stored(api, last)
+        assert (await ask(bus, "overview", queries.Overview)).tasks_stored == 3000
+    assert "while it was used" in caplog.text
+
+
 async def test_a_store_of_a_newer_meadow_is_refused(bus: Bus, make_context: MakeContext) -> None:
     context = make_context()
     async with running_api(context):

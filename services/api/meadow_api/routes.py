@@ -1,5 +1,6 @@
 """The reading half of the REST API: Flower's GET endpoints, the audit log, and the state of health."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -103,7 +104,8 @@ class ReadEndpoints:
             if not await self._database.read(lambda c: worker_reads.is_known(c, self._cluster, name)):
                 return replies.text(404, f"Unknown worker '{name}'")
             inspected[name] = {}
-        return replies.json(request, {worker: _inspection(found) for worker, found in inspected.items()})
+        found = {worker: _inspection(answers) for worker, answers in inspected.items()}
+        return replies.json_bytes(request, await asyncio.to_thread(encode, found))
 
     async def tasks(self, request: web.Request) -> web.StreamResponse:
         """Tasks by Flower's filters; without a limit all of them."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,7 @@ class Database:
         self._reader: Engine | None = None
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
+        self._closing = False
 
     async def open(self) -> None:
         """Open or create the file. A damaged one is put aside; one of a newer Meadow raises `StartRefused`."""
@@ -54,7 +56,8 @@ class Database:
         return await self._run(self._writing, work)
 
     async def close(self) -> None:
-        """Finish what runs and let go of the file. May be called twice."""
+        """Finish the transaction under way, give up questions, let go of the file. May be called twice."""
+        self._closing = True
         await asyncio.to_thread(self._reading.shutdown, cancel_futures=True)
         await asyncio.to_thread(self._writing.shutdown)
         self._dispose()
@@ -121,7 +124,7 @@ class Database:
         with _translated(limit), self._reader.begin() as connection:
             raw: Any = connection.connection.dbapi_connection
             end = time.monotonic() + limit
-            raw.set_progress_handler(lambda: time.monotonic() > end, STEPS_BETWEEN_CHECKS)
+            raw.set_progress_handler(lambda: self._closing or time.monotonic() > end, STEPS_BETWEEN_CHECKS)
             try:
                 return work(connection)
             finally:
@@ -144,19 +147,21 @@ def _translated(limit: float = 0.0) -> Iterator[None]:
             raise QueryTooSlow(
                 f"The question was given up after {limit:g} s. Narrow it: by name, state or worker, or a longer text."
             ) from error
-        raise _store_error(error) from error
+        raise _store_error(error.orig) from error
     except (exc.IntegrityError, exc.DataError, exc.InterfaceError, exc.ProgrammingError) as error:
         raise StoreRejected(f"The task store cannot hold this: {error.orig}") from error
     except (OverflowError, UnicodeError) as error:
         raise StoreRejected(f"The task store cannot hold this: {error}") from error
     except exc.DBAPIError as error:
+        raise _store_error(error.orig) from error
+    except sqlite3.Error as error:  # from a cursor that was read without SQLAlchemy
         raise _store_error(error) from error
     except exc.SQLAlchemyError as error:
         raise StoreError(f"The task store failed: {error}") from error
 
 
-def _store_error(error: exc.DBAPIError) -> StoreError:
-    text = str(error.orig)
+def _store_error(error: BaseException | None) -> StoreError:
+    text = str(error)
     if any(word in text for word in DAMAGE):
         return StoreDamaged(text)
     return StoreError(f"The task store failed: {text}")

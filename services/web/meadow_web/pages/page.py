@@ -89,7 +89,6 @@ class Page:
     def concerned(self, notice: Changed, watched: frozenset[str] | None) -> bool:
         """Whether the page may look different after `notice`, given what its last rendering was about."""
         topics = self.topics.intersection(notice.topics)
-        return True
         if not topics or watched is None:
             return bool(topics)
         if "tasks" in topics and (notice.tasks is None or not watched.isdisjoint(notice.tasks)):
