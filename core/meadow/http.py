@@ -36,6 +36,9 @@ def build_application(settings: Settings, gate: Gate, services: Sequence[Service
     inner = web.Application(client_max_size=MAX_BODY)
     for service in services:
         inner.add_routes(service.routes())
+        hang_up: Callable[[], Awaitable[None]] | None = getattr(service, "hang_up", None)
+        if hang_up is not None:  # open WebSockets would hold the stop up
+            inner.on_shutdown.append(lambda _, hang_up=hang_up: hang_up())  # type: ignore[misc]
     if not any(service.name == "api" for service in services):
         inner.add_routes([web.get("/healthcheck", _health(services), allow_head=False)])
     middlewares = [_headers, _errors(settings, pages), gate.middleware, _options]

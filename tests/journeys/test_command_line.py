@@ -78,8 +78,7 @@ async def test_a_second_meadow_on_the_same_data_is_refused_and_on_a_used_port_to
 
 async def test_killed_with_its_children_gone_it_starts_again_at_once(stage: Stage) -> None:
     meadow = await stage.start_meadow("meadow", "serve", "-A", "shop", "--port=0")
-    children = meadow.process.children()
-    assert len(children) >= 2
+    children = await eventually(lambda: both if len(both := meadow.process.children()) == 2 else None)
     meadow.process.kill()
     await eventually(lambda: not [child for child in children if child.is_running()])
     again = await stage.start_meadow("meadow", "serve", "-A", "shop", "--port=0")

@@ -28,6 +28,7 @@ LONGEST_PAUSE = 5.0
 AGE_SECONDS = 5.0
 HEAL_SECONDS = 2.0
 PING_SECONDS = 20.0
+HANG_UP_SECONDS = 1.0
 LARGEST_MESSAGE = 1024
 
 Render = Callable[[], Awaitable[Fragment]]
@@ -138,9 +139,11 @@ class Live:
     async def hang_up(self) -> None:
         """Close every socket: the browsers come back when there is somebody again. May be called twice."""
         listeners = [listener for view in self._views.values() for listener in view.listeners]
-        closings = (one.socket.close(code=WSCloseCode.GOING_AWAY, message=b"Meadow stops") for one in listeners)
-        async with asyncio.timeout(1.0):
-            await asyncio.gather(*closings, return_exceptions=True)
+        closings = [asyncio.create_task(_close(listener.socket), name="live closing") for listener in listeners]
+        if closings:
+            _, late = await asyncio.wait(closings, timeout=HANG_UP_SECONDS)
+            for task in late:
+                task.cancel()
 
     def _join(self, key: object, page: Page, render: Render, listener: Listener) -> None:
         view = self._views.get(key)
@@ -206,6 +209,13 @@ class Live:
             "digest": fragment.digest,
         }
         return fragment.digest, json.dumps(message)
+
+
+async def _close(socket: web.WebSocketResponse) -> None:
+    try:
+        await socket.close(code=WSCloseCode.GOING_AWAY, message=b"Meadow stops")
+    except ConnectionError:
+        log.debug("A tab was gone already.")
 
 
 def _broken(words: str) -> tuple[str, str]:

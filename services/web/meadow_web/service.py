@@ -92,6 +92,10 @@ class WebService:
 
     async def stop(self) -> None:
         """Close the WebSockets."""
+        await self.hang_up()
+
+    async def hang_up(self) -> None:
+        """Close the WebSockets before the HTTP server waits for them."""
         await self._live.hang_up()
 
     def health(self) -> dict[str, Any]:
