@@ -250,6 +250,7 @@ class Bus:
                 log.exception("A message on %s was not understood.", message.subject, extra={"action": "bus.listener"})
 
         await self._client.subscribe(subject, cb=heard)
+        await self._subscribed()
 
     async def ask(self, subject: str, data: bytes, *, timeout: float = 10.0) -> bytes:
         """Ask and wait for one answer; raises `NobodyAnswers`, `AnswerTimedOut` or `BusUnavailable`."""
@@ -268,6 +269,16 @@ class Bus:
         places = asyncio.Semaphore(MAX_CONCURRENT_ANSWERS)
         for subject, handler in handlers.items():
             await self._client.subscribe(subject, queue=group, cb=self._answerer(handler, places))
+        await self._subscribed()
+
+    async def _subscribed(self) -> None:
+        """Wait until the server knows of the subscriptions, so that nothing said from now on is missed."""
+        if not self.connected:
+            return  # they are made again with the next connection
+        try:
+            await self._client.flush()
+        except (NatsError, TimeoutError) as exc:
+            log.debug("A subscription could not be confirmed: %s", _reason(exc))
 
     def _answerer(self, handler: Handler, places: asyncio.Semaphore) -> Callable[[Msg], Awaitable[None]]:
         async def work(message: Msg) -> None:

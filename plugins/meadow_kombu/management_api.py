@@ -64,6 +64,7 @@ class ManagementApi:
                         raise BrokerUnavailable("The management API's answer is too long or takes too long.")
                 return bytes(data)
         except urllib.error.HTTPError as exc:
+            exc.close()
             raise BrokerUnavailable(_refusal(exc.code)) from exc
         except (OSError, http.client.HTTPException) as exc:
             raise BrokerUnavailable(f"The management API cannot be reached: {exc}") from exc

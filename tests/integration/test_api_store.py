@@ -131,10 +131,12 @@ async def test_a_stream_that_was_made_anew_is_read_from_its_beginning(
         await stored(api, await publish(bus, *task_events(1)))
         await stored(api, await publish(bus, *task_events(2)))
     await remake_stream(bus)
-    last = await publish(bus, *task_events(3))
-    assert last == 1
+    assert await publish(bus, *task_events(3)) == 1
+    for number in (4, 5, 6):  # so that the new stream is longer than the old one was
+        await publish(bus, *task_events(number))
     async with running_api(context):
-        await eventually(lambda: is_known(bus, "task-3"))
+        await eventually(lambda: is_known(bus, "task-6"))
+        assert await is_known(bus, "task-3")
         assert await is_known(bus, "task-1")
     assert "made anew" in caplog.text
 

@@ -32,7 +32,7 @@ async def test_a_page_that_is_up_to_date_is_not_sent_again(make_context: MakeCon
         await stage.fill()
         page = await stage.get("/task/task-1")
         tab = await stage.tab("/task/task-1", have=page.one("main").attributes["data-digest"])
-        await eventually(lambda: stage.web.health()["renderings"] == 1)
+        assert await hear(tab) == {"type": "fresh"}
         notice = Changed(cluster="default", sequence=1, topics=("tasks",), tasks=("task-1",))
         await stage.bus.tell(subjects.changed("default"), encode(notice))
         await eventually(lambda: stage.web.health()["renderings"] == 2)

@@ -53,12 +53,13 @@ class Series:
 @dataclass(frozen=True)
 class Chart:
     """What a chart needs, in the browser (`times` are epoch seconds) and drawn here (`lines`). `nothing` says what did
-    not happen when it is empty."""
+    not happen when it is `empty`."""
 
     title: str
     nothing: str
     times: list[float]
     series: tuple[Series, ...]
+    empty: bool = False
 
     @property
     def data(self) -> dict[str, object]:
@@ -75,11 +76,6 @@ class Chart:
         drawn = [(s, line(s.values, 600, 140, top)) for s in self.series]
         return [(s, path) for s, path in drawn if path is not None]
 
-    @property
-    def empty(self) -> bool:
-        """Whether nothing happened."""
-        return not any(any(s.values) for s in self.series)
-
 
 def rate_charts(overview: Overview) -> tuple[Chart, Chart]:
     """Throughput, and failures and retries, both per minute."""
@@ -93,9 +89,11 @@ def rate_charts(overview: Overview) -> tuple[Chart, Chart]:
 
     throughput = (series("Received", "received", "received"), series("Succeeded", "success", "succeeded"))
     failures = (series("Failed", "failure", "failed"), series("Retried", "retry", "retried"))
+    quiet = not any(p.received or p.succeeded for p in overview.points)
+    well = not any(p.failed or p.retried for p in overview.points)
     return (
-        Chart("Tasks per minute", "No tasks", times, throughput),
-        Chart("Failures and retries per minute", "No failures and no retries", times, failures),
+        Chart("Tasks per minute", "No tasks", times, throughput, quiet or len(times) < 2),
+        Chart("Failures and retries per minute", "No failures and no retries", times, failures, well),
     )
 
 

@@ -31,6 +31,9 @@ PING_SECONDS = 20.0
 HANG_UP_SECONDS = 1.0
 LARGEST_MESSAGE = 1024
 
+HELLO = '{"type":"hello"}'
+FRESH = '{"type":"fresh"}'
+
 Render = Callable[[], Awaitable[Fragment]]
 
 
@@ -41,13 +44,17 @@ class Listener:
         self.socket = socket
         self.dropped = 0
         self._digest = digest
+        self._told = False
         self._message: str | None = None
         self._waiting = asyncio.Event()
 
     def offer(self, digest: str, message: str) -> None:
-        """Send `message` unless the tab has what it says already."""
+        """Send `message`, unless the tab has what it says already: then it is told so, once."""
         if digest == self._digest:
-            return
+            if self._told:
+                return
+            message = FRESH
+        self._told = True
         if self._message is not None:
             self.dropped += 1
         self._digest, self._message = digest, message
@@ -126,7 +133,7 @@ class Live:
         sender = asyncio.create_task(listener.pump(), name="live sender")
         self._join(key, page, render, listener)
         try:
-            await socket.send_str('{"type":"hello"}')
+            await socket.send_str(HELLO)
             async for _ in socket:
                 pass  # the browser has nothing to say; reading notices when it goes
         except ConnectionError:

@@ -168,9 +168,9 @@ def _failure_problems(overview: Overview, rates: Rates) -> Iterator[Problem]:
     if not rates.failed:
         return
     worst = _most_failing(overview.types)
-    mostly = f", most of them {worst.name}" if worst is not None else ""
+    named = "" if worst is None else f": {worst.name}" if rates.failed == 1 else f", most of them {worst.name}"
     part = share(rates.failed, rates.ended)
-    words = f"{plural(rates.failed, 'task')} failed in the last 10 minutes, {part} of those that ended{mostly}"
+    words = f"{plural(rates.failed, 'task')} failed in the last 10 minutes, {part} of those that ended{named}"
     failing = rates.failed >= MOST_NAMED and rates.failed >= FAILING_SHARE * rates.ended
     about = {"state": "FAILURE"} | ({"name": worst.name} if worst is not None else {})
     last = max((row.timestamp for row in overview.failures), default=None)

@@ -17,7 +17,10 @@ def register(connection: sqlite3.Connection) -> None:
 
 def folded_contains(needle: str, *texts: str | None) -> bool:
     """Whether one of the texts contains `needle` (already folded), case ignored as Unicode says."""
-    return any(text is not None and needle in text.casefold() for text in texts)
+    if needle.isascii():
+        return any(text is not None and needle in text.casefold() for text in texts)
+    # What is ASCII stays so when it is folded, and most of what workers send is.
+    return any(text is not None and not text.isascii() and needle in text.casefold() for text in texts)
 
 
 def kwargs_has(kwargs: str | None, key: str, value: str) -> bool:

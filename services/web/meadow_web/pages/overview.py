@@ -33,7 +33,6 @@ async def load(visit: Visit) -> Content:
         "more_workers": max(len(workers) - MOST_WORKERS, 0),
         "queues": sorted(overview.queues.rows, key=lambda q: (-(q.messages or 0), q.name))[:MOST_QUEUES],
         "more_queues": max(len(overview.queues.rows) - MOST_QUEUES, 0),
-        "queue_lines": {q.name: charts.line([depth for _, depth in q.samples]) for q in overview.queues.rows},
         "unattended": unattended,
         "types": sorted(overview.types, key=lambda t: (-t.failed, -t.received, t.name))[:MOST_TYPES],
         "failures": overview.failures[:MOST_TASKS],

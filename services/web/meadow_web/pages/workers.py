@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from meadow.queries import WorkerList, WorkerListQuery, WorkerRow
 from meadow_web.pages.page import Content, Page, Visit
 
+VISIBLE_SKEW = 1.0
 TOTALS = ("task-received", "task-failed", "task-succeeded")
 
 
@@ -19,6 +20,7 @@ async def load(visit: Visit) -> Content:
         "online": len(online),
         "active": active,
         "places": places,
+        "skewed": any(row.skew is not None and abs(row.skew) > VISIBLE_SKEW for row in rows),
         "totals": {name: sum(row.counters.get(name, 0) for row in rows) for name in TOTALS},
     }
     return Content("Workers", values)

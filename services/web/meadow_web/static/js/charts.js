@@ -24,11 +24,14 @@ function options(chart, width, legend) {
     height: 158,
     cursor: { y: false, points: { size: 6 }, drag: { x: true, y: false }, sync: { key: "meadow" } },
     legend: { show: false },
-    padding: [8, 2, 0, 0],
+    padding: [8, 14, 0, 0],
     scales: { y: { range: (_, __, most) => [0, Math.max(most * 1.1, 1)] } },
     axes: [
       { stroke: axis, grid: { show: false }, ticks: { show: false }, size: 24, font: "11px system-ui", space: 90,
-        values: (_, times) => times.map((at) => new Date(at * 1000).toTimeString().slice(0, 5)) },
+        values: (plot, times) => times.map((at) => {
+          const short = plot.scales.x.max - plot.scales.x.min < 300;
+          return new Date(at * 1000).toTimeString().slice(0, short ? 8 : 5);
+        }) },
       { stroke: axis, grid, ticks: { show: false }, size: 40, font: "11px system-ui", space: 36,
         values: (_, values) => values.map(number) },
     ],

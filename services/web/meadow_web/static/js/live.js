@@ -16,13 +16,14 @@ let paused = false;
 let retry = FIRST_RETRY;
 let timer = 0;
 let staleSince = 0;
+let reason = "";
 let held = null;
 let pointed = null;
 
 function show(state, words) {
   button.dataset.state = state;
   button.lastElementChild.textContent = words;
-  button.title = state === "paused" ? "Paused. Click to go on" : `${words}. Click to pause`;
+  button.title = state === "paused" ? "Paused. Click to go on" : `${words}. ${reason} Click to pause`;
   button.setAttribute("aria-label", button.title);
   page.classList.toggle("fading", state === "stale" && page.dataset.digest !== "");
 }
@@ -50,7 +51,7 @@ function connect() {
 
 function lost() {
   const seconds = (Date.now() - staleSince) / 1000;
-  if (seconds < 5) show("reconnecting", "Reconnecting");
+  if (seconds < 5 && !reason) show("reconnecting", "Reconnecting");
   else show("stale", `Stale for ${span(seconds)}`);
 }
 
@@ -62,22 +63,17 @@ function disconnect() {
 }
 
 function hear(message) {
-  if (message.type === "hello") {
-    retry = FIRST_RETRY;
-    if (!staleSince || button.dataset.state !== "stale") well();
-  } else if (message.type === "broken") {
+  retry = FIRST_RETRY;
+  if (message.type === "broken") {
     staleSince ||= Date.now();
-    show("stale", "Stale");
-    button.title = message.message;
-  } else {
-    well();
-    receive(message);
+    reason = message.message;
+    lost();
+  } else if (message.type !== "hello") {
+    staleSince = 0;
+    reason = "";
+    show("live", "Live");
+    if (message.type === "page") receive(message);
   }
-}
-
-function well() {
-  staleSince = 0;
-  show("live", "Live");
 }
 
 // The reader is busy with a list that has scrolled under them, is under the pointer, or has text selected.
