@@ -19,6 +19,8 @@ from meadow.settings import Settings
 
 log = logging.getLogger(__name__)
 
+CANCEL_AGAIN = 0.5
+
 
 @dataclass(frozen=True)
 class Context:
@@ -91,10 +93,12 @@ class Watch:
 
     async def stop(self, deadline: float = 5.0) -> None:
         """Cancel what still runs and wait for it, at most `deadline` seconds."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=deadline)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + deadline
+        late = set(self._tasks)
+        while late and loop.time() < end:
             for task in late:
-                log.warning("%s did not stop in time.", task.get_name(), extra={"action": "task.late"})
+                task.cancel()  # again, since a library that catches a cancellation (nats-py does) loses it
+            _, late = await asyncio.wait(late, timeout=min(CANCEL_AGAIN, max(end - loop.time(), 0.0)))
+        for task in late:
+            log.warning("%s did not stop in time.", task.get_name(), extra={"action": "task.late"})

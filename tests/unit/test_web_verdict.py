@@ -207,5 +207,11 @@ def test_the_slice_under_way_does_not_make_the_rate_fall() -> None:
     assert measure(overview(points=[*points(succeeded=10), under_way])).per_minute == 60.0
 
 
+def test_a_meadow_that_has_just_begun_to_look_does_not_count_the_time_before() -> None:
+    began = [RatePoint(at=NOW - 600 + 10 * index, succeeded=10 if index >= 57 else 0) for index in range(60)]
+    seen = overview(points=began, workers=[worker("w1@a", first_seen=NOW - 30)])
+    assert measure(seen).per_minute == 45.0
+
+
 def test_problems_are_values() -> None:
     assert replace(Problem(BAD, "a"), words="b") == Problem(BAD, "b")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from meadow.queries import Overview, RatePoint
+from meadow_web.observed import observed
 
 Value = float | None
 
@@ -79,7 +80,7 @@ class Chart:
 
 def rate_charts(overview: Overview) -> tuple[Chart, Chart]:
     """Throughput, and failures and retries, both per minute."""
-    slices = _merged(_known(overview), overview.step)
+    slices = _merged(observed(overview), overview.step)
     times = [at for at, _ in slices]
 
     def series(label: str, style: str, name: str) -> Series:
@@ -95,15 +96,6 @@ def rate_charts(overview: Overview) -> tuple[Chart, Chart]:
         Chart("Tasks per minute", "No tasks", times, throughput, quiet or len(times) < 2),
         Chart("Failures and retries per minute", "No failures and no retries", times, failures, well),
     )
-
-
-def _known(overview: Overview) -> list[RatePoint]:
-    """The slices that are over, since a worker was first seen: before that nobody was looking."""
-    seen = [worker.first_seen for worker in overview.workers if worker.first_seen is not None]
-    began = min(seen) if seen else 0.0
-    busy = next((point.at for point in overview.points if point.received or point.succeeded or point.failed), began)
-    first = min(began, busy) - overview.step
-    return [point for point in overview.points if point.at >= first and point.at + overview.step <= overview.now]
 
 
 def _merged(points: Sequence[RatePoint], step: float) -> list[tuple[float, list[RatePoint]]]:

@@ -80,7 +80,7 @@ class Doing:
         reply = await self._ask.controller(request, command, reason)
         outcome = outcome_of(reply, command.target)
         if reply.ok and isinstance(command, WorkerCommand) and not isinstance(command, ShutdownWorker):
-            self._refresher.start(request, command.worker, max_age=0.0)
+            self._refresher.after_change(request, command.worker)
         if FRAGMENT_HEADER in request.headers:
             return html_response(self._frame.plain("outcome.html", {"outcome": outcome}))
         target = self._urls.local(fields.get("next", ""))

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 MAX_AGE = 2.0
 WATCHED_AGE = 10.0
+SETTLE_SECONDS = 1.0
 MOST_AT_ONCE = 16
 MOST_WATCHED = 256
 ALL_WORKERS = "*"
@@ -56,16 +57,21 @@ class Refresher:
             self._asked[name] = now
             self.start(request, name, max_age=WATCHED_AGE / 2)
 
-    def start(self, request: web.Request, name: str | None, max_age: float = MAX_AGE) -> None:
+    def after_change(self, request: web.Request, name: str) -> None:
+        """Inspect a worker that was told to change, once it had time to."""
+        self.start(request, name, max_age=0.0, delay=SETTLE_SECONDS)
+
+    def start(self, request: web.Request, name: str | None, max_age: float = MAX_AGE, delay: float = 0.0) -> None:
         """Inspect behind the page; `None` asks all workers."""
         key = name or ALL_WORKERS
         if key in self._running or len(self._running) >= MOST_AT_ONCE:
             return
         self._running.add(key)
-        task = self._watch.start(f"inspect {key}", self._behind(request, name, max_age))
+        task = self._watch.start(f"inspect {key}", self._behind(request, name, max_age, delay))
         task.add_done_callback(lambda _: self._running.discard(key))
 
-    async def _behind(self, request: web.Request, name: str | None, max_age: float) -> None:
+    async def _behind(self, request: web.Request, name: str | None, max_age: float, delay: float) -> None:
+        await asyncio.sleep(delay)
         await self._inspect(request, name, max_age)
 
     async def _inspect(self, request: web.Request, name: str | None, max_age: float) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from meadow.queries import Overview, QueueRow, RatePoint, TaskTypeRow, WorkerRow
 from meadow_web.formats import duration, plural, share
+from meadow_web.observed import observed
 
 BAD, WARN, WELL, QUIET = "bad", "warn", "well", "quiet"
 
@@ -74,9 +75,9 @@ def summary(overview: Overview, rates: Rates) -> str:
 
 
 def measure(overview: Overview) -> Rates:
-    """Rates from the slices that are over; the last, unfinished one would look like a fall."""
-    complete = [point for point in overview.points if point.at + overview.step <= overview.now + 0.001]
-    latest = [point for point in complete if point.at >= overview.now - max(60.0, overview.step) - overview.step]
+    """Rates of the last minute that was observed, and counts of the last ten."""
+    minute = overview.now - max(60.0, overview.step) - overview.step
+    latest = [point for point in observed(overview) if point.at >= minute]
     recent = [point for point in overview.points if point.at >= overview.now - RECENT - overview.step]
     seconds = len(latest) * overview.step
     return Rates(

@@ -24,7 +24,7 @@ function options(chart, width, legend) {
     height: 158,
     cursor: { y: false, points: { size: 6 }, drag: { x: true, y: false }, sync: { key: "meadow" } },
     legend: { show: false },
-    padding: [8, 14, 0, 0],
+    padding: [8, 24, 0, 0],
     scales: { y: { range: (_, __, most) => [0, Math.max(most * 1.1, 1)] } },
     axes: [
       { stroke: axis, grid: { show: false }, ticks: { show: false }, size: 24, font: "11px system-ui", space: 90,
