@@ -30,9 +30,13 @@ class TaskRow(Struct, frozen=True, kw_only=True):
     sent: float | None = None
     received: float | None = None
     started: float | None = None
+    revoked: float | None = None
     timestamp: float
     runtime: float | None = None
     eta: str | None = None
+    expires: str | None = None
+    exchange: str | None = None
+    routing_key: str | None = None
 
 
 class TaskListQuery(Query, frozen=True, kw_only=True):
@@ -294,9 +298,10 @@ class FlowerTasks(Struct, frozen=True, kw_only=True):
 
 
 class Failure(Struct, frozen=True, kw_only=True):
-    """The api could not answer."""
+    """The api could not answer; `invalid` says that the question was at fault."""
 
     error: str
+    invalid: bool = False
 
 
 QUERIES: dict[str, tuple[type[Query], type[Struct]]] = {

@@ -110,7 +110,8 @@ def close_connections(server: RabbitMQ) -> None:
             ask(server, f"connections/{quote(connection['name'])}", "DELETE")
         except urllib.error.HTTPError as exc:
             exc.close()
-            assert exc.code == 404
+            if exc.code != 404:
+                raise
 
 
 async def queue_names(server: RabbitMQ) -> list[str]:
@@ -183,35 +184,37 @@ async def test_the_brokers_credentials_sign_in_to_an_api_url_that_has_none(
         await asyncio.to_thread(elsewhere.read, [filled_queue])
 
 
-@pytest.fixture
-def folder_options(tmp_path: Path) -> dict[str, Any]:
-    for name in ("messages", "processed", "control"):
-        (tmp_path / name).mkdir()
-    messages = str(tmp_path / "messages")
-    return {
-        "data_folder_in": messages,
-        "data_folder_out": messages,
-        "processed_folder": str(tmp_path / "processed"),
+async def test_events_and_queue_depths_are_read_from_folders_and_nothing_stays_behind(
+    make_context: MakeContext, bus: Bus, tmp_path: Path
+) -> None:
+    folders = {name: tmp_path / name for name in ("outgoing", "incoming", "processed", "control")}
+    for folder in folders.values():
+        folder.mkdir()
+    options = {
+        "data_folder_in": str(folders["incoming"]),
+        "data_folder_out": str(folders["outgoing"]),
+        "processed_folder": str(folders["processed"]),
         "store_processed": True,
-        "control_folder": str(tmp_path / "control"),
+        "control_folder": str(folders["control"]),
     }
 
+    def carry() -> None:  # kombu's writers fill a file after they made it, and its readers do not wait
+        for path in folders["outgoing"].iterdir():
+            path.rename(folders["incoming"] / path.name)
 
-async def test_events_and_queue_depths_are_read_from_folders_and_nothing_stays_behind(
-    make_context: MakeContext, bus: Bus, folder_options: dict[str, Any], tmp_path: Path
-) -> None:
-    app = client_app("filesystem://", broker_transport_options=folder_options)
-    broker = BrokerConfig(url="filesystem://", transport_options=folder_options, queues=("jobs",))
+    app = client_app("filesystem://", broker_transport_options=options)
+    broker = BrokerConfig(url="filesystem://", transport_options=options, queues=("jobs",))
     async with running_collector(make_context(queue_interval=0.1), broker):
         for number in range(2):
             await asyncio.to_thread(app.send_task, "p.add", (number,), queue="jobs")
         await asyncio.to_thread(send_events, app, [{"type": "task-started", "uuid": str(n)} for n in range(20)])
+        carry()
 
         async def all_arrived() -> Any:
             found = await facts_of(bus, TaskStarted)
             return found if len(found) == 20 else None
 
-        found = await eventually(all_arrived)
+        found = await eventually(all_arrived, timeout=20.0)
 
         async def depth() -> Any:
             observed = (await facts_of(bus, QueuesObserved))[-1]
@@ -220,8 +223,8 @@ async def test_events_and_queue_depths_are_read_from_folders_and_nothing_stays_b
         await eventually(depth)
     # kombu orders files by the millisecond only
     assert sorted(int(fact.uuid) for fact in found) == list(range(20))
-    assert json.loads((tmp_path / "control" / "celeryev.exchange").read_text()) == []
-    assert {path.name.partition(".")[2] for path in (tmp_path / "messages").iterdir()} == {"jobs.msg"}
+    assert json.loads((folders["control"] / "celeryev.exchange").read_text()) == []
+    assert {path.name.partition(".")[2] for path in folders["incoming"].iterdir()} == {"jobs.msg"}
     app.close()
 
 

@@ -233,7 +233,7 @@ async def test_secrets_in_a_workers_answer_are_hidden_wherever_they_go(stage: St
     assert "hunter2" not in repr(await inspected(desk))
     told = reply.value[name]
     assert told["conf"]["timezone"] == "UTC"
-    assert told["conf"]["broker_url"] == "redis://:********@host:6379/0"
+    assert told["conf"]["broker_url"] == "redis://***@host:6379/0"
     assert told["conf"]["broker_transport_options"]["visibility_timeout"] == 3600
     assert told["stats"] == {
         "broker": {"hostname": "host", "credential_provider": None},

@@ -16,7 +16,7 @@ from meadow.http import HttpServer, build_application
 from meadow.settings import Settings
 from meadow_basic_auth import register_sign_in
 
-ALICE = {"Authorization": "Basic " + base64.b64encode("alice:wonder:land".encode()).decode()}
+ALICE = {"Authorization": "Basic " + base64.b64encode(b"alice:wonder:land").decode()}
 MALLORY = {"Authorization": "Basic " + base64.b64encode(b"alice:guess").decode()}
 
 

@@ -17,39 +17,18 @@ from meadow.commands import (
     RevokeTask,
     SetRateLimit,
 )
+from meadow.redact import MASK, Redactor
 from meadow_controller.bounds import Cleaner, Limits
 from meadow_controller.call_options import normalise
 from meadow_controller.gate import parameters
 from meadow_controller.known_workers import KnownWorkers
 from meadow_controller.orders import order_for
 from meadow_controller.policy import decide
-from meadow_controller.redact import HIDDEN, Redactor
 from meadow_controller.results import encodable, exception_repr
 
 ADMIN = Actor("a", role="admin")
 VIEWER = Actor("v", role="viewer")
 W = "w@h"
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("redis://:pw@host/0", f"redis://:{HIDDEN}@host/0"),
-        ("amqp://me:p@ss@host//", f"amqp://me:{HIDDEN}@host//"),
-        ("sentinel://:pw@a:1;sentinel://:pw@b:2", f"sentinel://:{HIDDEN}@a:1;sentinel://:{HIDDEN}@b:2"),
-        ("http://host:8080/path?mail=a@b", "http://host:8080/path?mail=a@b"),
-        ("redis://host:6379/0", "redis://host:6379/0"),
-        ("{'password': 'pw', 'n': 1}", f"{{'password': '{HIDDEN}', 'n': 1}}"),
-        ("{'user_token': \"p'w\", 'n': 1}", f"{{'user_token': '{HIDDEN}', 'n': 1}}"),
-        ("{'api-key': 'never ends", f"{{'api-key': '{HIDDEN}'"),
-        ("f(passwd='pw', n=1)", f"f(passwd='{HIDDEN}', n=1)"),
-        (r"('{\'password\': \'p w\', 1}',)", rf"('{{\'password\': '{HIDDEN}', 1}}',)"),
-        ("{'n': 1, 'name': 'token'}", "{'n': 1, 'name': 'token'}"),
-        ('{"customer_pin": 1234}', f"{{\"customer_pin\": '{HIDDEN}'}}"),
-    ],
-)
-def test_secrets_inside_a_text_are_hidden(text: str, shown: str) -> None:
-    assert Redactor(["customer_pin"]).text(text) == shown
 
 
 @pytest.mark.parametrize("name", ["password", "DB_PASSWORD", "X-Api-Key", "apikey", "Authorization", "client_secret"])
@@ -72,7 +51,7 @@ def clean(value: Any, **limits: int) -> tuple[Any, list[str]]:
         (10**30, hex(10**30)),
         ("\ud800", "?"),
         (datetime(2026, 1, 2), "datetime.datetime(2026, 1, 2, 0, 0)"),
-        ({"token": {"deep": ["x", 1]}}, {"token": {"deep": [HIDDEN, HIDDEN]}}),
+        ({"token": {"deep": ["x", 1]}}, {"token": {"deep": [MASK, MASK]}}),
         ({"token": None, "secret": False}, {"token": None, "secret": False}),
     ],
 )

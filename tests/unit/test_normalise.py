@@ -25,8 +25,8 @@ from meadow.events import (
     WorkerOffline,
     WorkerOnline,
 )
+from meadow.redact import Redactor
 from meadow_collector.normalise import Normaliser, each
-from meadow_collector.redact import Redactor
 
 SEEN = 1_790_000_000.25
 LIMIT = 2048

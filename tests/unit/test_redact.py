@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meadow_collector.redact import HIDDEN, MASK, Redactor, broker_without_passwords
+from meadow.redact import HIDDEN, MASK, Redactor, broker_without_passwords
 
 redactor = Redactor()
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from meadow import queries, subjects
 from meadow.bus import Handler
 from meadow.codec import decode, encode
-from meadow.errors import MeadowError
+from meadow.errors import InvalidMessage, MeadowError
 from meadow.queries import (
     AuditList,
     AuditListQuery,
@@ -205,7 +205,7 @@ def _handler(kind: type[Q], answer: Callable[[Q], Awaitable[Struct]], max_payloa
         try:
             encoded = encode(await answer(decode(data, kind)))
         except MeadowError as exc:
-            return encode(Failure(error=str(exc)))
+            return encode(Failure(error=str(exc), invalid=isinstance(exc, (InvalidQuestion, InvalidMessage))))
         if len(encoded) > max_payload:
             log.warning(
                 "An answer of %d bytes is more than NATS takes (%d).",

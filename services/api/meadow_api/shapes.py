@@ -95,6 +95,10 @@ def line_of(task: Task, longest: int) -> TaskRow:
         timestamp=task["timestamp"],
         runtime=task["runtime"],
         eta=task["eta"],
+        revoked=task["revoked"],
+        expires=task["expires"],
+        exchange=task["exchange"],
+        routing_key=task["routing_key"],
     )
 
 

@@ -1,6 +1,5 @@
 """The user's Celery app: loading it, and taking from its settings what the collector needs to know of the broker."""
 
-import enum
 import logging
 import os
 from typing import Any
@@ -90,7 +89,7 @@ def _plain(where: str, values: dict[Any, Any]) -> dict[str, Any]:
     kept = {}
     for key, value in values.items():
         try:
-            kept[str(key)] = msgspec.json.decode(msgspec.json.encode(value, enc_hook=_enum_value))
+            kept[str(key)] = msgspec.json.decode(msgspec.json.encode(value, enc_hook=_refuse))
         except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as exc:
             log.warning(
                 "%s[%r] cannot be passed on to the collector and is left out (%s).",
@@ -102,7 +101,5 @@ def _plain(where: str, values: dict[Any, Any]) -> dict[str, Any]:
     return kept
 
 
-def _enum_value(value: Any) -> Any:
-    if isinstance(value, enum.Enum):
-        return value.value
-    raise NotImplementedError(f"it is a {type(value).__name__}")
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"it is a {type(value).__name__}")

@@ -8,9 +8,9 @@ from meadow import subjects
 from meadow.codec import encode
 from meadow.errors import InvalidEvent
 from meadow.events import CeleryEvent, WorkerEvent
+from meadow.redact import Redactor
 from meadow_collector.normalise import Normaliser, each
 from meadow_collector.outbox import Entry, Outbox
-from meadow_collector.redact import Redactor
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from meadow.events import (
     WorkerOffline,
     WorkerOnline,
 )
-from meadow_collector.redact import Redactor
+from meadow.redact import Redactor
 from meadow_collector.text import MAX_EXACT_INT, bounded, clean, cut, size_of
 
 LONGEST_NAME = 255

@@ -19,13 +19,13 @@ from meadow.broker import BrokerAdapter, BrokerConfig
 from meadow.codec import decode_batch, encode, encode_batch
 from meadow.errors import BusUnavailable, InvalidMessage, StartRefused
 from meadow.events import CollectorGap, CollectorReported, QueuesObserved, WorkerInspected
+from meadow.redact import Redactor, broker_without_passwords
 from meadow.service import Context
 from meadow_collector.depths import DepthWatch, QueueNames
 from meadow_collector.intake import Intake
 from meadow_collector.outbox import Entry, Outbox
 from meadow_collector.publisher import Origin, Publisher
 from meadow_collector.reader import Link, Reader
-from meadow_collector.redact import Redactor, broker_without_passwords
 from meadow_collector.threads import in_thread
 
 log = logging.getLogger(__name__)

@@ -1,11 +1,17 @@
 """What workers answer to inspections, made fit for others: no secrets, no surprises, no megabytes."""
 
+import re
 from typing import Any
 
+from meadow.redact import Redactor
 from meadow_controller.bounds import WIDE, Cleaner, Limits
 from meadow_controller.inspections import Answer
-from meadow_controller.redact import Redactor
 from meadow_controller.remote_control import Replies
+
+CONFIGURATION = re.compile(
+    r"TOKEN|SECRET|PASS|AUTHORI[SZ]|CREDENTIAL|SIGNATURE|PRIVATE|DATABASE|DBURI|API|KEY", re.IGNORECASE
+)
+"""Settings whose value is hidden: Celery's own list (`celery.app.utils.HIDDEN_SETTINGS`) and a little more."""
 
 
 def presentable(replies: Replies, redactor: Redactor, limits: Limits = WIDE) -> dict[str, dict[str, Answer]]:
@@ -25,7 +31,7 @@ def _is_one(value: Any) -> bool:
 def _clean(method: str, value: Any, redactor: Redactor, limits: Limits) -> Answer:
     cleaner = Cleaner(redactor, limits)
     if method in ("conf", "stats"):
-        cleaner.hides = redactor.hides_setting
+        cleaner.hides = lambda name: redactor.hides(name) or CONFIGURATION.search(name) is not None
         cleaner.keep_numbers = method == "stats"  # `total` counts tasks by name, whatever they are called
     if method == "stats":
         value = _without_alternates(value)

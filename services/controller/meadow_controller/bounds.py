@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from meadow_controller.redact import HIDDEN, Redactor
+from meadow.redact import MASK, Redactor
 
 BIGGEST = 2**63 - 1
 READ_AHEAD = 4096
@@ -56,11 +56,11 @@ class Cleaner:
             return self._mapping(value, depth, hidden=hidden)
         if isinstance(value, (list, tuple, set, frozenset)):
             return self._items(list(value), depth, hidden=hidden)
-        return HIDDEN if hidden else self._text(value if isinstance(value, str) else _shown(value))
+        return MASK if hidden else self._text(value if isinstance(value, str) else _shown(value))
 
     def _number(self, value: int | float, *, hidden: bool) -> Any:
         if hidden and not self.keep_numbers:
-            return HIDDEN
+            return MASK
         if isinstance(value, int):
             return value if -BIGGEST <= value <= BIGGEST else f"{value:#x}"[: self.limits.text]
         return value if value - value == 0 else str(value)  # JSON has neither NaN nor infinity

@@ -26,13 +26,13 @@ from meadow.commands import (
     WorkerCommand,
 )
 from meadow.errors import BrokerUnavailable, Refused
+from meadow.redact import Redactor
 from meadow_controller import call_options
 from meadow_controller.bounds import WIDE, Cleaner
 from meadow_controller.celery_control import CeleryControl
 from meadow_controller.inspections import Inspections
 from meadow_controller.known_workers import KnownWorkers
 from meadow_controller.orders import order_for
-from meadow_controller.redact import Redactor
 from meadow_controller.results import TaskResult
 from meadow_controller.waiting import Waiting
 

@@ -12,10 +12,10 @@ from meadow.access.actors import Actor
 from meadow.audit import AuditIntent, AuditOutcome
 from meadow.commands import Command, CommandReply, CommandRequest
 from meadow.errors import BrokerUnavailable, BusError, Refused
+from meadow.redact import Redactor
 from meadow_controller.audit_log import AuditLog
 from meadow_controller.bounds import AUDIT, Cleaner
 from meadow_controller.policy import decide
-from meadow_controller.redact import Redactor
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from meadow import codec, subjects
 from meadow.commands import DEFAULT_METHODS, CommandReply, CommandRequest
 from meadow.errors import BusError, InvalidMessage, MeadowError
 from meadow.events import WorkerHeartbeat, WorkerInspected, WorkerOffline, WorkerOnline
+from meadow.redact import Redactor
 from meadow.service import Context
 from meadow_controller.answers import presentable
 from meadow_controller.audit_log import AuditLog
@@ -26,7 +27,6 @@ from meadow_controller.fulfil import Fulfilment
 from meadow_controller.gate import CommandGate
 from meadow_controller.inspections import Answer, Inspections
 from meadow_controller.known_workers import KnownWorkers
-from meadow_controller.redact import Redactor
 from meadow_controller.sizes import fitting_fact, fitting_reply
 from meadow_controller.waiting import Waiting
 

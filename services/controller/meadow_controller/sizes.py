@@ -7,8 +7,8 @@ import msgspec
 from meadow import codec
 from meadow.commands import CommandReply
 from meadow.events import WorkerInspected
+from meadow.redact import Redactor
 from meadow_controller.bounds import NARROW, Cleaner
-from meadow_controller.redact import Redactor
 
 HEADROOM = 1024
 TOO_LARGE = "The answer is larger than NATS carries. Ask for fewer workers or inspections at a time."

@@ -24,8 +24,8 @@ class NoAnswer(MeadowError):
     """Another service did not answer; the message says which, why and what to do."""
 
 
-class QuestionFailed(NoAnswer):
-    """The api runs, but could not answer this question."""
+class QuestionInvalid(NoAnswer):
+    """The api runs, and finds fault with the question."""
 
 
 class Ask:
@@ -41,7 +41,8 @@ class Ask:
         data = await self._ask(subjects.query(NAMES[type(query)]), encode(query), "api", ANSWER_SECONDS)
         try:
             if data.startswith(b'{"error"'):  # the first key of a Failure, and of no answer
-                raise QuestionFailed(f"The api could not answer: {decode(data, Failure).error}")
+                failure = decode(data, Failure)
+                raise (QuestionInvalid if failure.invalid else NoAnswer)(f"The api could not answer: {failure.error}")
             return decode(data, answer)
         except InvalidMessage as exc:
             raise NoAnswer("The api answers in a form that web does not know. Run the same release of both.") from exc

@@ -23,7 +23,7 @@ from meadow.codec import decode
 from meadow.queries import Changed
 from meadow.service import Context
 from meadow_web import flower
-from meadow_web.ask import Ask, NoAnswer, QuestionFailed
+from meadow_web.ask import Ask, NoAnswer, QuestionInvalid
 from meadow_web.assets import Assets
 from meadow_web.broker_watch import BrokerWatch
 from meadow_web.doing import Doing
@@ -144,7 +144,7 @@ class WebService:
         return show
 
     def _without_answer(self, request: web.Request, exc: NoAnswer) -> web.Response:
-        if isinstance(exc, QuestionFailed) and "cursor" in request.query:  # the part of a question that goes stale
+        if isinstance(exc, QuestionInvalid):
             advice = "The address may be old. Start from the first page of the list."
             return self._frame.message(request, 400, TITLES[400], str(exc), advice)
         advice = "This page comes back by itself as soon as it can."

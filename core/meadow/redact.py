@@ -71,6 +71,15 @@ class Redactor:
                 return HIDDEN
         return text
 
+    def hides(self, name: str) -> bool:
+        """Whether a value under this name is hidden.
+
+        >>> Redactor().hides("X-Api-Key")
+        True
+        """
+        lowered = name.lower()
+        return any(needle in lowered for needle in self._needles)
+
     def value(self, value: Any) -> Any:
         """Plain data with all its texts redacted, and with the values of telling keys hidden."""
         if isinstance(value, str):
@@ -82,8 +91,7 @@ class Redactor:
         return value
 
     def _member(self, key: str, member: Any) -> Any:
-        lowered = key.lower()
-        return MASK if any(needle in lowered for needle in self._needles) else self.value(member)
+        return MASK if self.hides(key) else self.value(member)
 
 
 def hide_url_credentials(text: str) -> str:
