@@ -85,7 +85,7 @@ class DemoCluster:
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,
-                env=kept | self.environment,
+                env=kept | self.environment | {"TMPDIR": str(Folders(self.directory).temporary)},
                 start_new_session=True,
             )
 

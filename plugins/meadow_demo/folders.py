@@ -48,10 +48,15 @@ class Folders:
         """Whether anybody has asked for events."""
         return (self.bindings / f"{EVENTS}.exchange").stat().st_size > len(EMPTY_TABLE)
 
+    @property
+    def temporary(self) -> Path:
+        """Where the pools keep what they would leave behind when they are killed."""
+        return self.root / "tmp"
+
     def create(self) -> None:
         """Make the folders, and an empty table for each exchange: kombu loses a binding when two processes create the
         same table at the same time, while changes of a table that exists are locked."""
-        for folder in (self.outgoing, self.incoming, self.processed, self.bindings, self.results):
+        for folder in (self.outgoing, self.incoming, self.processed, self.bindings, self.results, self.temporary):
             folder.mkdir(parents=True, exist_ok=True)
         for exchange in EXCHANGES:
             table = self.bindings / f"{exchange}.exchange"
