@@ -129,3 +129,15 @@ def test_without_sign_in_meadow_listens_on_this_machine_only() -> None:
 @pytest.mark.parametrize("text", ["flower", "/flower", "/flower/", "flower/"])
 def test_slashes_around_the_prefix_do_not_matter(text: str) -> None:
     assert Settings(url_prefix=text).prefix == "/flower"
+
+
+FLOWERS_OPTIONS = """port address unix_socket debug inspect_timeout auth basic_auth oauth2_key oauth2_secret
+oauth2_redirect_uri auth_provider cookie_secret max_workers max_tasks db persistent state_save_interval broker_api
+certfile keyfile ca_certs xheaders auto_refresh purge_offline_workers conf enable_events format_task natural_time
+tasks_columns url_prefix task_runtime_metric_buckets read_only logging log_to_stderr log_file_prefix log_file_max_size
+log_file_num_backups log_rotate_mode log_rotate_when log_rotate_interval""".split()
+
+
+@pytest.mark.parametrize("name", FLOWERS_OPTIONS)
+def test_every_option_of_flower_is_known(name: str) -> None:
+    assert OPTIONS[name].flower
