@@ -154,9 +154,9 @@ def test_time_grows_with_the_length_and_no_faster(piece: str) -> None:
         text = (piece * (length // len(piece))) + "password"
         best = 1e9
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.thread_time()
             redactor.text(text)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.thread_time() - start)
         return best
 
     assert seconds(160_000) < 24 * seconds(20_000) + 0.02  # 8 times as long; squared would be 64 times

@@ -74,9 +74,9 @@ def test_a_repr_that_celery_cut_is_still_a_tree() -> None:
     ids=range(10),
 )
 def test_hostile_reprs_are_read_quickly_or_left_as_text(hostile: str) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     parse(hostile)
-    assert time.perf_counter() - began < 1.0
+    assert time.thread_time() - began < 5.0  # processor time; what backtracks takes minutes
 
 
 @given(st.text(alphabet="[](){}'\"\\,:= <>.abN1\n-", max_size=200).map(lambda text: f"[{text}]"))
