@@ -69,7 +69,7 @@ async def test_without_a_broker_every_command_says_so_soon_and_is_recorded(
         began = time.monotonic()
         reply = await desk.wish(command)
         assert (reply.code, reply.message) == ("unavailable", UNAVAILABLE)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 10
         if isinstance(command, Command) and command.audited:
             _, outcome = await desk.record(reply)
             assert outcome.code == "unavailable"
@@ -176,12 +176,12 @@ async def test_hanging_applies_freeze_nobody_else_and_end_when_the_controller_st
         assert "Use async-apply instead" in refused.message
         assert (await desk.wish(RevokeTask(task_id="x"))).ok
         assert (await desk.wish(GetResult(task_id="x"))).value == {"task-id": "x", "state": "PENDING"}
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
 
         began = time.monotonic()
         await desk.service.stop()
         replies = await asyncio.gather(*hanging)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
         assert {reply.code for reply in replies} == {"unavailable"}
         assert {reply.message for reply in replies} == {"The controller is stopping. The task goes on without it."}
         outcomes = [record for record in await desk.audit() if isinstance(record, AuditOutcome)]
