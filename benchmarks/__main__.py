@@ -1,11 +1,11 @@
-"""`python -m benchmarks [latency] [footprint]`: run these measurements, or all."""
+"""`python -m benchmarks [ingest] [latency] [footprint]`: run these measurements, or all."""
 
 import asyncio
 import sys
 
-from benchmarks import footprint, latency
+from benchmarks import footprint, ingest, latency
 
-ALL = {"footprint": footprint.measure, "latency": latency.measure}
+ALL = {"footprint": footprint.measure, "latency": latency.measure, "ingest": ingest.measure}
 
 
 def main() -> int:

@@ -13,6 +13,8 @@ class BrokerConfig(Struct, frozen=True, kw_only=True):
 
     `url` may hold several brokers, separated by semicolons, as Celery's `broker_url` may; it holds the password.
     `queues` are the app's configured queue names; workers' own come from inspections.
+    `cluster` and `group` name what the collectors that write to one stream share on the broker, as a durable queue.
+    `in_flight_bytes` bounds the messages that a source may have delivered before it hears that they are stored.
     """
 
     url: str = "amqp://guest@localhost//"
@@ -30,10 +32,32 @@ class BrokerConfig(Struct, frozen=True, kw_only=True):
     queues: tuple[str, ...] = ("celery",)
     broker_api: str | None = None
     accept_pickle: bool = False
+    cluster: str = "default"
+    group: str = ""
+    in_flight_bytes: int = 8 * 1024 * 1024
 
 
-Deliver = Callable[[Any, float], None]
-"""Called with a decoded body (one event or a list of them) and the time it arrived. Never blocks."""
+class Deliver(Protocol):
+    """Takes what arrives."""
+
+    def __call__(
+        self, body: Any, seen: float, stored: Callable[[], None] | None = None, *, redelivered: bool = False
+    ) -> None:
+        """One decoded body (one event or a list of them) and the time it arrived. Never blocks, never raises.
+
+        `stored` is called once, from any thread, when all its events are in the stream or were discarded as invalid;
+        an adapter that has a broker to tell acknowledges then. It is never called when the connection was lost before
+        and the broker will deliver the message again. `redelivered`: the broker has delivered it before and was never
+        told that it is stored, so its events may be in the stream already.
+        """
+
+
+class Connected(Protocol):
+    """Takes the news that a connection stands."""
+
+    def __call__(self, *, complete: bool = False) -> None:
+        """`complete`: the broker has kept all that was sent while there was no connection."""
+
 
 Discard = Callable[[str, str], None]
 """Called with a reason and a detail for a message that could not be decoded. Never blocks."""
@@ -42,7 +66,7 @@ Discard = Callable[[str, str], None]
 class EventSource(Protocol):
     """An open event stream. Used from one thread of its own, except `stop`."""
 
-    def run(self, deliver: Deliver, discard: Discard, connected: Callable[[], None]) -> None:
+    def run(self, deliver: Deliver, discard: Discard, connected: Connected) -> None:
         """Read events until `stop`; calls `connected` whenever a connection stands.
 
         Raises `BrokerUnavailable` when the connection is lost or cannot be made; the caller tries again.

@@ -55,7 +55,6 @@ class RedisEvents:
 
     def _read(self, sock: Any, deliver: Deliver, discard: Discard, connected: Callable[[], None]) -> None:
         reader = hiredis.Reader(protocolError=BrokerUnavailable, replyError=BrokerUnavailable)
-        accept_pickle = self._config.accept_pickle
         sock.settimeout(POLL)
         heard = time.monotonic()
         asked = False
@@ -70,16 +69,24 @@ class RedisEvents:
             heard, asked = time.monotonic(), False
             seen = time.time()
             reader.feed(data)
+            events: list[Any] = []
             while (reply := reader.gets()) is not False:
                 payload = published(reply, connected)
-                if payload is None:
-                    continue
-                try:
-                    body = decode_envelope(payload, accept_pickle=accept_pickle)
-                except InvalidEvent as exc:
-                    discard(exc.reason, str(exc))
-                else:
-                    deliver(body, seen)
+                if payload is not None:
+                    self._decode_into(events, payload, discard)
+            if events:
+                deliver(events, seen)
+
+    def _decode_into(self, events: list[Any], payload: bytes, discard: Discard) -> None:
+        try:
+            body = decode_envelope(payload, accept_pickle=self._config.accept_pickle)
+        except InvalidEvent as exc:
+            discard(exc.reason, str(exc))
+            return
+        if isinstance(body, list):
+            events += body
+        else:
+            events.append(body)
 
 
 def published(reply: Any, connected: Callable[[], None]) -> bytes | None:

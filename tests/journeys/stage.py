@@ -21,6 +21,11 @@ VISIT = re.compile(r"Visit me at (http\S+)|its state is at (http\S+)healthcheck"
 FOREIGN = ("MEADOW_", "FLOWER_", "CELERY_", "SHOP_")
 
 
+def program_path(name: str) -> str:
+    """The program of that name beside this Python; a path stays what it is."""
+    return name if "/" in name else str(SCRIPTS / name)
+
+
 @dataclass
 class Process:
     """A started program; what it prints is in `log`."""
@@ -77,10 +82,10 @@ class Stage:
 
     def start(self, *argv: str, **environment: str) -> Process:
         """Start one of this environment's programs (`celery`, `meadow`, `nats-server`)."""
-        log = self.directory / f"{len(self.processes)}-{argv[0]}.log"
+        log = self.directory / f"{len(self.processes)}-{Path(argv[0]).name}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [str(SCRIPTS / argv[0]), *argv[1:]],
+                [program_path(argv[0]), *argv[1:]],
                 cwd=self.directory,
                 env=self.environment(**environment),
                 stdout=out,
@@ -95,7 +100,7 @@ class Stage:
     def run(self, *argv: str, seconds: float = 30.0, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a program to its end."""
         return subprocess.run(
-            [str(SCRIPTS / argv[0]), *argv[1:]],
+            [program_path(argv[0]), *argv[1:]],
             cwd=self.directory,
             env=self.environment(**environment),
             capture_output=True,

@@ -6,7 +6,7 @@ Readers never wait: when the buffer is full, the oldest facts make room, are cou
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 OVERHEAD = 150
@@ -43,7 +43,12 @@ class Outbox:
         self._some = asyncio.Event()
         self._full_batch = asyncio.Event()
         self._hurried = False
+        self._put = 0
+        self._settled = 0
+        self._receipts: deque[tuple[int, Callable[[], None]]] = deque()
         self.dropped = 0
+        self.left = 0
+        """How many entries have left the outbox since the start, taken or dropped."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -57,8 +62,11 @@ class Outbox:
         """Name the loop whose task empties the outbox."""
         self._loop = loop
 
-    def put(self, entries: Iterable[Entry]) -> None:
-        """Add facts; drop the oldest if there are too many. Never waits."""
+    def put(self, entries: Iterable[Entry], stored: Callable[[], None] | None = None) -> None:
+        """Add facts; drop the oldest if there are too many. Never waits.
+
+        `stored` is called once, from any thread, when these and all that were put before are settled.
+        """
         with self._lock:
             before = len(self._entries)
             for entry in entries:
@@ -67,6 +75,12 @@ class Outbox:
             while self._bytes > self._limit and self._entries:
                 self._drop(self._entries.popleft())
             after = len(self._entries)
+            self._put = self.left + after
+            if stored is not None and self._settled < self._put:
+                self._receipts.append((self._put, stored))
+                stored = None
+        if stored is not None:
+            stored()
         if before == 0 and after:
             self._signal(self._some)
         if before < self._enough <= after:
@@ -74,6 +88,7 @@ class Outbox:
 
     def _drop(self, entry: Entry) -> None:
         self._bytes -= len(entry.data) + OVERHEAD
+        self.left += 1
         self.dropped += 1
         gap = self._gap or Gap(entry.seen, entry.seen, 0)
         self._gap = Gap(min(gap.start, entry.seen), max(gap.end, entry.seen), gap.events + 1)
@@ -116,7 +131,18 @@ class Outbox:
                 self._bytes -= len(entry.data) + OVERHEAD
                 size += length
                 taken.append(entry)
+            self.left += len(taken)
         return taken
+
+    def settle(self, left: int) -> None:
+        """The first `left` entries that left the outbox are stored, or dropped and counted."""
+        due = []
+        with self._lock:
+            self._settled = max(self._settled, left)
+            while self._receipts and self._receipts[0][0] <= self._settled:
+                due.append(self._receipts.popleft()[1])
+        for stored in due:
+            stored()
 
     def take_gap(self) -> Gap | None:
         """What was dropped since the last call."""

@@ -5,7 +5,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meadow import subjects
 from meadow.bus import Bus
@@ -35,13 +35,17 @@ class Origin:
 
 @dataclass(frozen=True)
 class Parcel:
-    """A batch on its way: stored under its message id at most once."""
+    """A batch on its way: stored under its message id at most once.
+
+    With it, the first `settles` entries that left the outbox are stored.
+    """
 
     subject: str
     message_id: str
     data: bytes
     events: int
     oldest: float
+    settles: int = 0
 
 
 class Publisher:
@@ -91,6 +95,7 @@ class Publisher:
     def _pack(self) -> list[Parcel]:
         most_bytes = min(self.largest_event, LARGEST_BATCH)
         entries = self._outbox.take(self._batch_events, most_bytes)
+        left = self._outbox.left
         gap = self._outbox.take_gap()
         if gap is not None:
             now = time.time()
@@ -100,7 +105,10 @@ class Publisher:
             )
             entries.insert(0, Entry(subjects.COLLECTOR, now, encode(fact)))
         kinds = dict.fromkeys(entry.kind for entry in entries)
-        return [self._parcel(kind, [entry for entry in entries if entry.kind == kind]) for kind in kinds]
+        parcels = [self._parcel(kind, [entry for entry in entries if entry.kind == kind]) for kind in kinds]
+        if parcels:  # the window settles in order
+            parcels[-1] = replace(parcels[-1], settles=left)
+        return parcels
 
     def _parcel(self, kind: str, entries: Sequence[Entry]) -> Parcel:
         self._number += 1
@@ -148,6 +156,7 @@ class Publisher:
 
     def _note_stored(self, parcel: Parcel) -> None:
         self.published += parcel.events
+        self._outbox.settle(parcel.settles)
         self.lag = max(time.time() - parcel.oldest, 0.0)
         if self._waiting:
             self._waiting = False
