@@ -119,8 +119,14 @@ def serve_with(settings: Settings, celery_app: Any = None) -> None:
     asyncio.run(run(plan_serve(settings, celery_app)))
 
 
+def _refuse_app(context: click.Context, parameter: click.Parameter, app: str | None) -> None:
+    if app is not None:
+        raise click.UsageError(f"The app is named after the command. Write: meadow serve -A {app}")
+
+
 @click.group(context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="meadow")
+@click.option("-A", "--app", hidden=True, is_eager=True, expose_value=False, callback=_refuse_app)
 def main() -> None:
     """Meadow, the monitor and control room for Celery clusters."""
 

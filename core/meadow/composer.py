@@ -12,12 +12,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pluggy
 
 from meadow import plugins
 from meadow.access.claims import Signer
-from meadow.access.gate import Gate, check_exposure
+from meadow.access.gate import Gate, check_exposure, is_loopback
 from meadow.broker import BrokerConfig
 from meadow.bus import Bus, StreamLimits, safe_url
 from meadow.errors import BusError, StartRefused
@@ -94,6 +95,7 @@ def with_data_dir(settings: Settings, broker: BrokerConfig | None) -> Settings:
 
 async def run(plan: Plan) -> None:
     """Run until SIGTERM or SIGINT, or until something fails that cannot be mended; raises what failed."""
+    os.umask(0o077)  # streams, store and logs hold what tasks carry
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -177,10 +179,24 @@ async def _bus(settings: Settings, watch: Watch) -> AsyncIterator[Bus]:
             stack.push_async_callback(embedded.stop)
             watch.start("nats-server child", embedded.supervise())
             url = embedded.url
+        if settings.nats_url is not None:
+            _warn_of_open_nats(settings)
         bus = await Bus.connect(url, name="meadow", patience=0.0 if settings.nats_url is None else 30.0)
         stack.push_async_callback(bus.close)
         await bus.declare_streams(limits)
         yield bus
+
+
+def _warn_of_open_nats(settings: Settings) -> None:
+    """Whoever can publish on NATS can read everything, and with the shared key command everything."""
+    where = urlsplit(settings.nats_url or "")
+    if where.username is None and not is_loopback(where.hostname or "") and not settings.cookie_secret:
+        log.warning(
+            "NATS at %s takes connections without a password: whoever reaches it can control your workers. Give it "
+            "users, and Meadow its address as nats://user:password@host.",
+            where.netloc,
+            extra={"action": "nats.open"},
+        )
 
 
 async def _gate(settings: Settings, manager: pluggy.PluginManager, bus: Bus, loopback: bool) -> Gate:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aiohttp import ClientError, ClientSession, ClientTimeout
+
 from meadow import __version__, plugins
 from meadow.access.gate import check_exposure
 from meadow.bus import Bus, StreamLimits, safe_url
 from meadow.composer import room, with_data_dir
-from meadow.errors import MeadowError, StartRefused
+from meadow.errors import DataDirectoryInUse, MeadowError, StartRefused
 from meadow.http import HttpServer
 from meadow.nats_server import DataDirectoryLock, EmbeddedNats, find_binary
 from meadow.settings import Settings
@@ -36,10 +38,11 @@ Say = Callable[[str], None]
 async def examine(settings: Settings, say: Say) -> bool:
     """Run every check, say each finding, and tell whether all is well."""
     say(f"Meadow {__version__} on Python {sys.version.split()[0]}")
+    found, app = await asyncio.to_thread(_load_app, settings)
+    if app is not None:
+        settings = with_data_dir(settings, room("collector", "celery_app").describe(app, settings))
     findings = [await _guard(title, check, settings) for title, check in CHECKS]
-    app = None
-    finding, app = await asyncio.to_thread(_load_app, settings)
-    findings.append(finding)
+    findings.append(found)
     for each in findings:
         say(_line(each))
     if app is not None:
@@ -71,16 +74,37 @@ async def _guard(title: str, check: Callable[[Settings], Awaitable[str]], settin
 async def _listening(settings: Settings) -> str:
     server = HttpServer(settings)
     loopback = check_exposure(settings)
+    running = await _running_meadow(server.url)
+    if running is not None:
+        return f"{server.url} is served by a Meadow that says: {running}."
     server.bind()
     url = server.url
     await server.stop()
     return f"{url} is free, {'only this machine can' if loopback else 'other machines can'} connect."
 
 
+async def _running_meadow(url: str) -> str | None:
+    """What a Meadow that already listens there says of itself, or `None`."""
+    try:
+        async with (
+            ClientSession(timeout=ClientTimeout(3)) as session,
+            session.get(f"{url}healthcheck", ssl=False) as response,
+        ):
+            mine = response.headers.get("Server") == "Meadow"
+            return f"{response.status} {(await response.text())[:100]}" if mine else None
+    except (ClientError, TimeoutError, ValueError):
+        return None
+
+
 async def _data(settings: Settings) -> str:
-    directory = Path(with_data_dir(settings, None).data_dir or ".")
-    with DataDirectoryLock(directory):
-        return f"{directory} is ours to write."
+    directory = Path(settings.data_dir or ".")
+    try:
+        with DataDirectoryLock(directory):
+            return f"{directory} is ours to write."
+    except DataDirectoryInUse:
+        if await _running_meadow(HttpServer(settings).url) is None:
+            raise
+        return f"{directory} is in use by the Meadow that runs."
 
 
 async def _nats(settings: Settings) -> str:

@@ -41,7 +41,7 @@ def build_application(settings: Settings, gate: Gate, services: Sequence[Service
             inner.on_shutdown.append(lambda _, hang_up=hang_up: hang_up())  # type: ignore[misc]
     if not any(service.name == "api" for service in services):
         inner.add_routes([web.get("/healthcheck", _health(services), allow_head=False)])
-    middlewares = [_headers, _errors(settings, pages), gate.middleware, _options]
+    middlewares = [_headers, _errors(settings, pages), gate.middleware, _plain_bodies, _options]
     if not settings.prefix:
         inner.middlewares.extend(middlewares)
         return inner
@@ -67,7 +67,15 @@ async def _headers(request: web.Request, handler: Handler) -> web.StreamResponse
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         response.headers.setdefault("Referrer-Policy", "same-origin")
         response.headers.setdefault("X-Frame-Options", "DENY")
+        response.headers.setdefault("Server", "Meadow")
     return response
+
+
+@web.middleware
+async def _plain_bodies(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise web.HTTPUnsupportedMediaType(text="Compressed request bodies are not read. Send it as it is.")
+    return await handler(request)
 
 
 @web.middleware
@@ -152,6 +160,7 @@ class HttpServer:
             access_log=logging.getLogger("meadow.access") if self._settings.debug else None,
             handle_signals=False,
             shutdown_timeout=SHUTDOWN_SECONDS,
+            auto_decompress=False,  # a small body must not become a large one, least of all before anybody signed in
         )
         await self._runner.setup()
         for sock in self._sockets:

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import Any
 
+from aiohttp.http_exceptions import HttpProcessingError
+
 from meadow.settings import Settings
 
 LEVELS = {
@@ -29,7 +31,14 @@ def configure(settings: Settings) -> None:
     root.setLevel(level)
     for name in _NOISY:
         logging.getLogger(name).setLevel(max(level, logging.INFO if settings.debug else logging.WARNING))
+    logging.getLogger("aiohttp.server").addFilter(_is_not_a_malformed_request)
     logging.captureWarnings(True)
+
+
+def _is_not_a_malformed_request(record: logging.LogRecord) -> bool:
+    """aiohttp logs each request that is no HTTP with a traceback, and anybody can send a thousand of them."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
 
 
 def extras(record: logging.LogRecord) -> dict[str, Any]:

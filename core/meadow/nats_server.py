@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 START_TIMEOUT = 10.0
 STOP_TIMEOUT = 5.0
 RESTART_PAUSE = 0.2
+NEEDED_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR")
+"""The others, which may hold passwords, are no business of the child."""
 MAX_PAYLOAD = 8 * 1024 * 1024
 
 
@@ -121,7 +123,12 @@ class EmbeddedNats:
         argv = parent_bound([str(self._binary), "-c", str(self.directory / "nats-server.conf")])
         with log_path.open("ab") as out:
             self._process = await asyncio.create_subprocess_exec(
-                *argv, stdin=asyncio.subprocess.PIPE, stdout=out, stderr=out, start_new_session=True
+                *argv,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                env={name: os.environ[name] for name in NEEDED_VARIABLES if name in os.environ},
             )
         try:
             async with asyncio.timeout(START_TIMEOUT):

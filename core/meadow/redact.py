@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 Rule = Callable[[str], str]
 
-WORDS = ("password", "passwd", "secret", "token", "authorization", "api_key", "apikey", "api-key")
+WORDS = ("password", "passwd", "secret", "token", "authorization", "bearer", "api_key", "apikey", "api-key")
 MASK = "***"
 HIDDEN = "[hidden by Meadow: a redaction rule failed]"
 RULE_FAILED = "A redaction rule failed; the texts on which it fails are hidden as a whole."
@@ -38,6 +38,7 @@ _NEXT_QUOTE = re.compile(r"(\\*+)(['\"])")
 _NEXT_BRACKET = re.compile(r"[()\[\]{}<>]|\\*+['\"]")
 _PLAIN = re.compile(r"[^\s,;&'\"()\[\]{}<>]*+")
 _SCHEME_AND_PROOF = re.compile(r"(?:basic|bearer|token|digest|negotiate|apikey)\s++[^\s,;'\"]++", re.IGNORECASE)
+_BEARER = re.compile(r"\b(bearer)\s++[A-Za-z0-9._~+/=\-]{8,}+", re.IGNORECASE)
 _HOST_BEFORE = re.compile(r"[/@][\w.\-]{0,64}$")
 _LONGEST_HOST = 66
 _NEXT_BROKER = re.compile(r";(?=[\w.+:\-]{1,80}://)")
@@ -51,7 +52,7 @@ class Redactor:
     def __init__(self, more_words: Sequence[str] = (), more_rules: Sequence[Rule] = ()) -> None:
         words = tuple(dict.fromkeys(word.lower() for word in (*WORDS, *more_words) if word))
         self._needles = tuple(word for word in words if not any(other in word for other in words if other != word))
-        self._rules: tuple[Rule, ...] = (hide_url_credentials, named_values_rule(self._needles))
+        self._rules: tuple[Rule, ...] = (hide_url_credentials, hide_bearer_tokens, named_values_rule(self._needles))
         self._more_rules = tuple(more_rules)
         self.failures = 0
 
@@ -119,6 +120,15 @@ def hide_url_credentials(text: str) -> str:
             done = hidden_to
         at = text.find("://", max(start, stop - 1))  # the colon may belong to the next one
     return "".join((*pieces, text[done:])) if pieces else text
+
+
+def hide_bearer_tokens(text: str) -> str:
+    """What follows the word Bearer (RFC 6750), under whatever name it stands.
+
+    >>> hide_bearer_tokens("{'auth': 'Bearer abcdef.1234'}, the bearer of news")
+    "{'auth': 'Bearer ***'}, the bearer of news"
+    """
+    return _BEARER.sub(rf"\1 {MASK}", text)
 
 
 def _enclosing_quote(text: str, at: int) -> str:

@@ -1,6 +1,8 @@
 """One table of routes × ways to sign in × origins: what passes the gate, and what it is answered otherwise."""
 
 import base64
+import time
+import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -68,9 +70,9 @@ class Caller:
     def __init__(self, session: ClientSession, base: str) -> None:
         self._session, self._base = session, base
 
-    async def __call__(self, method: str, path: str, **headers: str) -> Answer:
+    async def __call__(self, method: str, path: str, data: bytes | None = None, **headers: str) -> Answer:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        async with self._session.request(method, self._base + path, headers=named) as response:
+        async with self._session.request(method, self._base + path, headers=named, data=data) as response:
             return Answer(response.status, await response.text(), dict(response.headers))
 
 
@@ -184,6 +186,21 @@ async def test_methods_that_do_not_exist_are_told() -> None:
         assert (await call("HEAD", "/api/read")).status == 405
         assert (await call("GET", "/api/change")).status == 405
         assert (await call("OPTIONS", "/api/no-such-thing")).status == 404
+
+
+async def test_a_compressed_body_is_not_unpacked_before_or_after_anybody_signed_in() -> None:
+    bomb = zlib.compress(b" " * 2**26, 9)
+    async with serving(basic_auth=("alice:wonder:land",)) as call:
+        for headers, status in (({}, 401), (ALICE, 415)):
+            used = time.process_time()
+            answer = await call("POST", "/api/change", data=bomb, Content_Encoding="deflate", **headers)
+            assert answer.status == status
+            assert time.process_time() - used < 0.2  # processor time; unpacking 64 MB takes more
+
+
+async def test_an_origin_that_is_no_address_is_a_foreign_one() -> None:
+    async with serving() as call:
+        assert (await call("POST", "/api/change", Origin="http://[")).status == 403
 
 
 async def test_an_error_tells_nothing_of_its_inside_and_every_answer_has_its_headers() -> None:

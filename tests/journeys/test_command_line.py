@@ -55,6 +55,7 @@ async def test_ctrl_c_ends_it_in_good_order(stage: Stage) -> None:
         (("celery", "-A", "shop", "flower", "--address=0.0.0.0"), 1, "--basic-auth"),
         (("celery", "-A", "shop", "flower", "--conf=missing.py"), 2, "missing.py does not exist"),
         (("meadow", "serve", "-A", "no_such_module"), 1, "no_such_module"),
+        (("meadow", "-A", "shop"), 2, "meadow serve -A shop"),
         (("meadow", "run", "api"), 1, "--nats-url"),
         (("meadow", "run", "apy", "--nats-url=nats://127.0.0.1:1"), 2, "apy"),
         (("meadow", "serve", "-A", "shop", "--nats-server=/no/such/program"), 1, "--nats-server"),
@@ -102,3 +103,9 @@ async def test_the_doctor_finds_a_healthy_cluster_healthy(stage: Stage) -> None:
     doctor = stage.run("meadow", "doctor", "-A", "shop", "--port=0", seconds=60)
     assert doctor.returncode == 0, doctor.stdout + doctor.stderr + worker.text
     assert "All is well." in doctor.stdout
+    meadow = await stage.start_meadow("meadow", "serve", "-A", "shop", f"--port={free_port()}")
+    port = meadow.url.rstrip("/").rpartition(":")[2]
+    beside = stage.run("meadow", "doctor", "-A", "shop", f"--port={port}", seconds=60)
+    assert beside.returncode == 0, beside.stdout
+    assert "is served by a Meadow" in beside.stdout
+    assert "in use by the Meadow that runs" in beside.stdout

@@ -135,7 +135,7 @@ FLOWERS_OPTIONS = """port address unix_socket debug inspect_timeout auth basic_a
 oauth2_redirect_uri auth_provider cookie_secret max_workers max_tasks db persistent state_save_interval broker_api
 certfile keyfile ca_certs xheaders auto_refresh purge_offline_workers conf enable_events format_task natural_time
 tasks_columns url_prefix task_runtime_metric_buckets read_only logging log_to_stderr log_file_prefix log_file_max_size
-log_file_num_backups log_rotate_mode log_rotate_when log_rotate_interval""".split()
+log_file_num_backups log_rotate_mode log_rotate_when log_rotate_interval""".split()  # noqa: SIM905
 
 
 @pytest.mark.parametrize("name", FLOWERS_OPTIONS)

@@ -123,7 +123,7 @@ class Gate:
         if site is not None and site != "same-origin":
             return _plain(403, "Cross-site request forbidden")
         origin = request.headers.get("Origin")
-        if site is None and origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
+        if site is None and origin is not None and _network_location(origin) != request.host.lower():
             return _plain(403, "Cross-origin request forbidden")
         return None
 
@@ -136,7 +136,7 @@ class Gate:
         if not self._loopback and not self._settings.allowed_hosts:
             return None
         host = _host_name(request.host)
-        if host in self._hosts or _is_loopback(host):
+        if host in self._hosts or is_loopback(host):
             return None
         return _plain(
             403,
@@ -147,7 +147,7 @@ class Gate:
 
 def check_exposure(settings: Settings) -> bool:
     """Whether only this machine can connect; raises `StartRefused` when everybody could, unasked."""
-    loopback = bool(settings.unix_socket) or _is_loopback(settings.listen_address or "0.0.0.0")  # noqa: S104
+    loopback = bool(settings.unix_socket) or is_loopback(settings.listen_address or "0.0.0.0")  # noqa: S104
     if not loopback and not settings.signs_in and not settings.allow_anonymous and not settings.unauthenticated_api:
         raise StartRefused(
             f"Meadow does not listen on {settings.listen_address} without authentication, since everybody there could "
@@ -157,13 +157,21 @@ def check_exposure(settings: Settings) -> bool:
     return loopback
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether this name or address is this machine's own."""
     if host.lower() == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _network_location(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # such as "http://["
+        return None
 
 
 def _host_name(host: str) -> str:
