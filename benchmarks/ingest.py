@@ -49,11 +49,11 @@ class Figures:
 
     def line(self) -> str:
         """A row of the table."""
-        pages = sorted(self.pages) or [0.0]
+        pages = sorted(page * 1000 for page in self.pages) or [0.0]
         return (
             f"| {self.program}, {self.broker} | {self.offered:.0f} | {self.lost:.1%} | {self.behind:.1f} | "
             f"{self.processor / max(self.counted, 1) * 100_000:.1f} | {self.memory:.0f} | "
-            f"{pages[len(pages) // 2] * 1000:.0f} / {pages[int(len(pages) * 0.95)] * 1000:.0f} / {pages[-1] * 1000:.0f} |"
+            f"{pages[len(pages) // 2]:.0f} / {pages[int(len(pages) * 0.95)]:.0f} / {pages[-1]:.0f} |"
         )
 
 

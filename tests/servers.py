@@ -63,12 +63,13 @@ class RabbitMQ:
 
 
 @contextmanager
-def running_rabbitmq(directory: Path) -> Iterator[RabbitMQ]:
+def running_rabbitmq(directory: Path, ports: tuple[int, int, int] | None = None) -> Iterator[RabbitMQ]:
     """A private RabbitMQ node with the management plugin, all its files below `directory`.
 
+    On the same ports (AMQP, distribution, management) and in the same directory it is the same node again.
     epmd, which all Erlang nodes of a machine share, is left running.
     """
-    amqp, distribution, management = free_port(), free_port(), free_port()
+    amqp, distribution, management = ports or (free_port(), free_port(), free_port())
     directory.mkdir(parents=True, exist_ok=True)
     plugins, config = directory / "enabled_plugins", directory / "rabbitmq.conf"
     plugins.write_text("[rabbitmq_management].\n", encoding="utf-8")

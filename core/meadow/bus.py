@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -25,6 +25,7 @@ Listener = Callable[[str, bytes], Awaitable[None]]
 
 READ_AHEAD = 64
 READ_WAIT = 1.0
+READ_PATIENCE = 5.0
 PENDING_BYTES = 64 * 1024 * 1024
 MAX_CONCURRENT_ANSWERS = 64
 CONNECT_SECONDS = 2.0
@@ -206,6 +207,43 @@ class Bus:
                 await asyncio.sleep(0.2)
             finally:
                 await _forget(subscription)
+
+    async def read_since(self, stream: str, since: float, *, subject: str) -> AsyncIterator[list[StreamMessage]]:
+        """Everything on `subject` that NATS stored at or after `since` (UTC epoch seconds), up to what is there now,
+        in order; then it ends. Raises `BusUnavailable`.
+        """
+        config = api.ConsumerConfig(
+            deliver_policy=api.DeliverPolicy.BY_START_TIME,
+            opt_start_time=datetime.fromtimestamp(max(since, 0.0), UTC),
+            ack_policy=api.AckPolicy.NONE,
+            inactive_threshold=60.0,
+            mem_storage=True,
+            num_replicas=1,
+        )
+        try:
+            subscription = await self._jetstream.pull_subscribe(
+                subject, stream=stream, config=config, pending_bytes_limit=PENDING_BYTES
+            )
+            try:
+                left = (await subscription.consumer_info()).num_pending or 0
+                while left > 0:
+                    raw = await subscription.fetch(min(left, READ_AHEAD), timeout=READ_PATIENCE)
+                    left -= len(raw)
+                    yield [StreamMessage(m.metadata.sequence.stream, m.subject, m.data) for m in raw]
+            finally:
+                await _forget(subscription)
+        except (js_errors.Error, NatsError, TimeoutError) as exc:
+            raise BusUnavailable(f"The stream {stream} could not be read back: {_reason(exc)}") from exc
+
+    async def last_stored(self, stream: str, subject: str) -> float | None:
+        """When NATS stored the last message on `subject`, if there is one; raises `BusUnavailable`."""
+        try:
+            message = await self._jetstream.get_last_msg(stream, subject)
+        except js_errors.NotFoundError:
+            return None
+        except (js_errors.Error, NatsError, TimeoutError) as exc:
+            raise BusUnavailable(f"The stream {stream} does not answer: {_reason(exc)}") from exc
+        return message.time.timestamp() if message.time is not None else None
 
     async def _consumer_lives(self, subscription: JetStreamContext.PullSubscription) -> bool:
         if not self.connected:

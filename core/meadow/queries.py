@@ -214,8 +214,38 @@ class CollectorState(Struct, frozen=True, kw_only=True):
     discarded: dict[str, int] = {}
 
 
+class GapRow(Struct, frozen=True, kw_only=True):
+    """Events that never arrived between `start` and `end`: `events` of them, where that is known."""
+
+    start: float
+    end: float
+    reason: str
+    events: int | None = None
+
+
+class Completeness(Struct, frozen=True, kw_only=True):
+    """Task starts that workers counted (`expected`) and those that arrived (`seen`), over some time.
+
+    `missing` sums what each worker lacks, `surplus` what came more often than it happened; the one does not make up
+    for the other. What is missing was lost between `missing_since` and `missing_until`, on `workers` workers, most of
+    it on `worst`.
+    """
+
+    expected: int = 0
+    seen: int = 0
+    missing: int = 0
+    surplus: int = 0
+    missing_since: float | None = None
+    missing_until: float | None = None
+    workers: int = 0
+    worst: str | None = None
+
+
 class Overview(Struct, frozen=True, kw_only=True):
-    """What is going on: series, workers, queues, the latest failures, the collector."""
+    """What is going on: series, workers, queues, the latest failures, the collector.
+
+    `completeness` is that of the last hour, `gaps` are those in the time asked for, and at least in the last hour.
+    """
 
     now: float
     step: float = 10.0
@@ -227,6 +257,71 @@ class Overview(Struct, frozen=True, kw_only=True):
     running: list[TaskRow] = []
     collector: CollectorState
     tasks_stored: int | None = None
+    completeness: Completeness = Completeness()
+    gaps: list[GapRow] = []
+
+
+class PipelineQuery(Query, frozen=True, kw_only=True):
+    """How well events arrive; `seconds` is how far back to count starts and list gaps."""
+
+    seconds: float = 3600.0
+
+
+class WorkerCompleteness(Struct, frozen=True, kw_only=True):
+    """One worker's task starts in the time asked for.
+
+    `since` is when its present process began to be counted (`None`: not yet), `checked` the newest heartbeat that was
+    compared. `skew` is the worker's clock minus Meadow's.
+    """
+
+    hostname: str
+    online: bool
+    expected: int = 0
+    seen: int = 0
+    missing: int = 0
+    surplus: int = 0
+    since: float | None = None
+    checked: float | None = None
+    missing_since: float | None = None
+    missing_until: float | None = None
+    skew: float | None = None
+
+
+class StreamProgress(Struct, frozen=True, kw_only=True):
+    """How reading one stream into the store goes, since this api started.
+
+    `behind` messages wait. `invalid` were no batches of facts, `repeated` were there before, `rejected` could not be
+    stored. `lag` is the seconds from the collector's sight of an event to its committed row, as measured at `lag_at`;
+    `rate` the events written per second in the last minute.
+    """
+
+    stream: str
+    position: int = 0
+    behind: int = 0
+    events: int = 0
+    invalid: int = 0
+    repeated: int = 0
+    rejected: int = 0
+    error: str | None = None
+    lag: float | None = None
+    lag_at: float | None = None
+    rate: float = 0.0
+
+
+class Pipeline(Struct, frozen=True, kw_only=True):
+    """How complete the picture is, and how fast it is: workers with the most missing first, newest gaps first.
+
+    `workers` and `gaps` may be cut; `workers_known` and `total` are not.
+    """
+
+    now: float
+    seconds: float
+    total: Completeness
+    workers: list[WorkerCompleteness] = []
+    workers_known: int = 0
+    gaps: list[GapRow] = []
+    collector: CollectorState
+    streams: list[StreamProgress] = []
 
 
 class AuditListQuery(Query, frozen=True, kw_only=True):
@@ -311,6 +406,7 @@ QUERIES: dict[str, tuple[type[Query], type[Struct]]] = {
     "worker": (WorkerQuery, WorkerAnswer),
     "queues": (QueueListQuery, QueueList),
     "overview": (OverviewQuery, Overview),
+    "pipeline": (PipelineQuery, Pipeline),
     "audit": (AuditListQuery, AuditList),
     "names": (NamesQuery, Names),
     "flower-tasks": (FlowerTasksQuery, FlowerTasks),
@@ -321,8 +417,8 @@ QUERIES: dict[str, tuple[type[Query], type[Struct]]] = {
 class Changed(Struct, frozen=True, kw_only=True):
     """The store of `cluster` holds everything up to stream sequence `sequence`, and this is new.
 
-    `topics` are any of tasks, workers, queues, audit, collector. `tasks` are the ids of the tasks that changed, or
-    `None` when there were too many to name; `workers` likewise.
+    `topics` are any of tasks, workers, queues, audit, collector, pipeline. `tasks` are the ids of the tasks that
+    changed, or `None` when there were too many to name; `workers` likewise.
     """
 
     cluster: str

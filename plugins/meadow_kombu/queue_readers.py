@@ -6,8 +6,8 @@ from typing import Any
 from meadow.broker import BrokerConfig, QueueReader
 from meadow.errors import BrokerUnavailable
 from meadow.events import QueueDepth
+from meadow.rabbitmq_management import Broker, ManagementApi
 from meadow_kombu.connections import broker_errors, close, explain, new_connection, open_connection
-from meadow_kombu.management_api import ManagementApi
 
 
 def open_queue_reader(config: BrokerConfig) -> QueueReader:
@@ -19,10 +19,16 @@ def open_queue_reader(config: BrokerConfig) -> QueueReader:
     if driver == "redis":
         return RedisQueues(config)
     if driver == "amqp":
-        return ManagementApi(config) if config.broker_api else AmqpQueues(config)
+        return management_api(config, config.broker_api) if config.broker_api else AmqpQueues(config)
     if driver == "filesystem":
         return DeclaredQueues(config)
     return NoQueues()
+
+
+def management_api(config: BrokerConfig, url: str) -> ManagementApi:
+    """The management API at that URL, for this broker."""
+    broker = new_connection(config)
+    return ManagementApi(url, Broker(broker.virtual_host, broker.userid, broker.password))
 
 
 class NoQueues:
@@ -105,8 +111,7 @@ class AmqpQueues(ConnectedQueues):
                     depths.append(QueueDepth(name=name))
                     if getattr(exc, "reply_code", None) not in (403, 404, 405):
                         raise BrokerUnavailable(f"The broker does not tell about {name!r}: {explain(exc)}") from exc
-                    channel = connection.channel()  # the broker has closed the other one
-                    continue
+                    continue  # py-amqp has opened the channel again
                 depths.append(
                     QueueDepth(
                         name=name,

@@ -66,8 +66,9 @@ class Address:
 
 
 def scheme_of(url: str) -> str:
-    """The scheme, as `redis+socket` in `redis+socket:///run/redis.sock`."""
-    return url.partition("://")[0]
+    """The scheme, as `redis+socket` in `redis+socket:///run/redis.sock`; empty where there is none."""
+    scheme, separator, _ = url.partition("://")
+    return scheme if separator else ""
 
 
 def addresses(config: BrokerConfig) -> list[Address]:

@@ -11,6 +11,8 @@ import redis
 import redis.connection
 import redis.exceptions
 import redis.sentinel
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from meadow.broker import BrokerConfig
 from meadow.errors import BrokerUnavailable
@@ -22,6 +24,8 @@ Sentinel: Any = redis.sentinel.Sentinel
 """redis-py's own annotations are incomplete."""
 
 Target = dict[str, Any]
+
+NotAllowed: Any = redis.exceptions.NoPermissionError
 
 
 class Link:
@@ -37,20 +41,16 @@ class Link:
         sock: socket.socket = self._connection._sock  # redis-py has no other door to it
         return sock
 
-    def send(self, *words: str) -> None:
-        """Send one command, and leave its answer on the socket."""
-        self._connection.send_command(*words)
-
     def ask(self, *commands: tuple[str | int, ...]) -> list[Any]:
-        """The answers to the commands, asked for in one round trip; `None` for a command that Redis refused."""
+        """The answers to the commands, asked for in one round trip; an exception for a command that Redis refused."""
         self._connection.send_packed_command(self._connection.pack_commands(commands))
         return [self._answer() for _ in commands]
 
     def _answer(self) -> Any:
         try:
             return self._connection.read_response()
-        except redis.exceptions.ResponseError:
-            return None
+        except redis.exceptions.ResponseError as exc:
+            return exc
 
     def close(self) -> None:
         """Hang up. May be called twice."""
@@ -140,8 +140,6 @@ def redis_errors() -> Iterator[None]:
         yield
     except redis.exceptions.AuthenticationError as exc:
         raise BrokerUnavailable(f"Redis refuses the user or the password: {explain(exc)}") from exc
-    except redis.exceptions.AuthorizationError as exc:
-        raise BrokerUnavailable(f"Redis does not allow the user to do this: {explain(exc)}") from exc
     except redis.exceptions.ResponseError as exc:
         raise BrokerUnavailable(f"Redis refuses the connection: {explain(exc)}") from exc
     except (redis.RedisError, OSError) as exc:
@@ -178,8 +176,12 @@ def _named_class(name: str) -> Any:
 
 
 def _sentinel_keywords(address: Address, options: Mapping[str, Any]) -> dict[str, Any]:
-    """How to connect to the sentinels themselves. As in redis-py, only timeouts are shared with the master."""
+    """How to connect to the sentinels themselves. As in redis-py, only timeouts are shared with the master.
+
+    A sentinel that does not answer is not asked again: the next one is, and the caller tries all of them later.
+    """
+    keywords = {name: value for name, value in address.options.items() if name.startswith("socket_")}
     own = options.get("sentinel_kwargs")
     if isinstance(own, dict):
-        return {"socket_connect_timeout": address.options["socket_connect_timeout"], **own}
-    return {name: value for name, value in address.options.items() if name.startswith("socket_")}
+        keywords = {"socket_connect_timeout": keywords.get("socket_connect_timeout"), **own}
+    return {**keywords, "retry": Retry(NoBackoff(), 0)}

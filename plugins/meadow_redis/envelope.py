@@ -1,27 +1,18 @@
-"""From a published message to plain data. Pure. What is not plainly harmless is refused undecoded.
+"""From a message that kombu published to what it says. Pure.
 
-The envelope is that of kombu's virtual transports (`kombu.transport.virtual.base.Channel.prepare_message`), the
-content types those of `kombu.serialization`.
+The envelope is that of kombu's virtual transports (`kombu.transport.virtual.base.Channel.prepare_message`).
 """
 
 import binascii
-import json
-import pickle
-from collections.abc import Callable
-from importlib import import_module
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
 from meadow.errors import InvalidEvent
+from meadow.event_body import JSON, LONGEST_DETAIL, decode_body
 
-MAX_BODY = 64 * 1024 * 1024
-MAX_YAML = 256 * 1024
-"""YAML is read so slowly that a larger text would hold up the events behind it."""
-LONGEST_DETAIL = 200
-
-PICKLE = frozenset({"application/x-python-serialize", "application/x-pickle"})
+USUAL_SIZE = 1024 * 1024
 
 
 class _Base64(Struct, frozen=True, gc=False):
@@ -46,7 +37,7 @@ class _Properties(Struct, frozen=True):
 
 
 class _Bytes(Struct, frozen=True):
-    """How kombu puts bytes into JSON."""
+    """How kombu puts bytes into JSON (`kombu.utils.json`)."""
 
     kind: Literal["bytes", "base64"] = msgspec.field(name="__type__")
     value: str = msgspec.field(name="__value__")
@@ -62,10 +53,9 @@ class _Envelope(Struct, frozen=True):
 _usual = msgspec.json.Decoder(_UsualEnvelope)
 _any = msgspec.json.Decoder(_Envelope)
 _json = msgspec.json.Decoder()
-_msgpack = msgspec.msgpack.Decoder()
 
 MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
-"""What decoders raise; UnicodeDecodeError and binascii's are ValueErrors."""
+"""What decoders raise; the errors of base64 and UTF-8 are ValueErrors."""
 
 
 def decode_message(data: bytes, *, accept_pickle: bool) -> Any:
@@ -74,12 +64,12 @@ def decode_message(data: bytes, *, accept_pickle: bool) -> Any:
         body = _usual.decode(data).body
     except MALFORMED:
         return _decode_unusual(data, accept_pickle=accept_pickle)
-    if len(body) <= MAX_BODY:
+    if len(body) <= USUAL_SIZE:
         try:
             return _json.decode(body)
         except MALFORMED:
-            return _decoded(_read_json, body)
-    raise InvalidEvent("too-large", f"a body of {len(body)} bytes")
+            return decode_body(body, JSON, accept_pickle=accept_pickle)
+    return decode_body(body, JSON, accept_pickle=accept_pickle)
 
 
 def _decode_unusual(data: bytes, *, accept_pickle: bool) -> Any:
@@ -88,13 +78,9 @@ def _decode_unusual(data: bytes, *, accept_pickle: bool) -> Any:
         body = _body(envelope)
     except MALFORMED as exc:
         raise InvalidEvent("undecodable", f"kombu's envelope: {exc}"[:LONGEST_DETAIL]) from exc
-    read = _reader_of(envelope.content_type, accept_pickle=accept_pickle)
-    if (envelope.headers or {}).get("compression"):  # Celery never compresses events
-        raise InvalidEvent("undecodable", "compressed messages are not read")
-    most = MAX_YAML if read is _read_yaml else MAX_BODY
-    if len(body) > most:
-        raise InvalidEvent("too-large", f"a body of {len(body)} bytes")
-    return _decoded(read, body)
+    if (envelope.headers or {}).get("compression"):
+        raise InvalidEvent("undecodable", "compressed messages are not read; Celery sends none")
+    return decode_body(body, envelope.content_type, accept_pickle=accept_pickle)
 
 
 def _body(envelope: _Envelope) -> bytes:
@@ -104,46 +90,3 @@ def _body(envelope: _Envelope) -> bytes:
     if envelope.properties.body_encoding == "base64":
         return binascii.a2b_base64(body)
     return body.encode()
-
-
-def _reader_of(content_type: str | None, *, accept_pickle: bool) -> Callable[[bytes], Any]:
-    if content_type in PICKLE:
-        if not accept_pickle:
-            raise InvalidEvent("pickle", "a pickled message is not decoded; see --accept-pickle")
-        return pickle.loads
-    read = _READERS.get(content_type or "")
-    if read is None:
-        raise InvalidEvent("content-type", f"{str(content_type)[:100]!r} is not decoded")
-    return read
-
-
-def _decoded(read: Callable[[bytes], Any], body: bytes) -> Any:
-    try:
-        return read(body)
-    except InvalidEvent:
-        raise
-    except Exception as exc:  # pickle may raise whatever the sender chooses
-        raise InvalidEvent("undecodable", f"{type(exc).__name__}: {exc}"[:LONGEST_DETAIL]) from exc
-
-
-def _read_json(body: bytes) -> Any:
-    """JSON as Python's own json reads it (NaN, lone surrogates and all), only faster where it is well-formed."""
-    try:
-        return _json.decode(body)
-    except MALFORMED:
-        return json.loads(body)
-
-
-def _read_yaml(body: bytes) -> Any:
-    try:
-        yaml: Any = import_module("yaml")
-    except ImportError as exc:
-        raise InvalidEvent("content-type", "events in YAML are read where PyYAML is installed") from exc
-    return yaml.load(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # both load plain data only
-
-
-_READERS: dict[str, Callable[[bytes], Any]] = {
-    "application/json": _read_json,
-    "application/x-msgpack": _msgpack.decode,
-    "application/x-yaml": _read_yaml,
-}

@@ -12,12 +12,11 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import hiredis
 
-from meadow.broker import BrokerConfig, Deliver, Discard
+from meadow.broker import BrokerConfig, Connected, Deliver, Discard
 from meadow.errors import BrokerUnavailable, InvalidEvent
 from meadow_redis.channels import event_patterns
 from meadow_redis.connections import Door, Link, explain
@@ -42,21 +41,31 @@ CUT_OFF = (
 )
 
 
+class Patience(NamedTuple):
+    """Seconds of silence after which something is done."""
+
+    quiet: float
+    dead: float
+    moved_every: float
+
+
 class RedisEvents:
     """A pattern subscription to the event exchange's channels.
 
-    After `quiet` seconds without a byte, Redis is asked whether it is there; after `dead` seconds it is given up.
+    After `quiet` seconds without a byte, Redis is asked whether it is there; after `dead` seconds it is given up. In a
+    lasting quiet, sentinels are asked every `moved_every` seconds whether the master is still the master.
     """
 
-    def __init__(self, config: BrokerConfig, *, quiet: float = QUIET, dead: float = DEAD) -> None:
+    def __init__(
+        self, config: BrokerConfig, *, quiet: float = QUIET, dead: float = DEAD, moved_every: float = MOVED_EVERY
+    ) -> None:
         self._config = config
         self._door = Door(config)
-        self._quiet = quiet
-        self._dead = dead
+        self._patience = Patience(quiet, dead, moved_every)
         self._stopping = threading.Event()
         self._socket: socket.socket | None = None
 
-    def run(self, deliver: Deliver, discard: Discard, connected: Callable[[], None]) -> None:
+    def run(self, deliver: Deliver, discard: Discard, connected: Connected) -> None:
         """Read events until `stop`; raises `BrokerUnavailable`."""
         link = self._door.open()
         try:
@@ -81,7 +90,7 @@ class RedisEvents:
         sock.sendall(subscription.command())
         sock.setblocking(False)
         buffer = bytearray(PIECE)
-        silence = _Silence(self._door, link, self._quiet, self._dead)
+        silence = _Silence(self._door, link, self._patience)
         rested = True
         while not self._stopping.is_set():
             try:
@@ -89,7 +98,7 @@ class RedisEvents:
             except (BlockingIOError, ssl.SSLWantReadError):
                 if not rested:
                     time.sleep(REST)
-                elif not _readable(sock, min(TICK, self._quiet)):
+                elif not _readable(sock, min(TICK, self._patience.quiet)):
                     silence.goes_on(time.monotonic())
                 rested = True
                 continue
@@ -106,7 +115,7 @@ class _Subscription:
     """Makes events of bytes."""
 
     def __init__(
-        self, config: BrokerConfig, database: int, deliver: Deliver, discard: Discard, connected: Callable[[], None]
+        self, config: BrokerConfig, database: int, deliver: Deliver, discard: Discard, connected: Connected
     ) -> None:
         options = config.transport_options
         self._patterns = event_patterns(config.event_exchange, database, options)
@@ -179,11 +188,10 @@ class _Repetitions:
 class _Silence:
     """Decides what to do while nothing comes."""
 
-    def __init__(self, door: Door, link: Link, quiet: float, dead: float) -> None:
+    def __init__(self, door: Door, link: Link, patience: Patience) -> None:
         self._door = door
         self._link = link
-        self._quiet = quiet
-        self._dead = dead
+        self._patience = patience
         self._heard = time.monotonic()
         self._asked = False
         self._looked = self._heard
@@ -196,12 +204,12 @@ class _Silence:
     def goes_on(self, now: float) -> None:
         """Nothing comes: ask whether the other side is there; raises `BrokerUnavailable` when it is not."""
         silence = now - self._heard
-        if silence >= self._dead:
+        if silence >= self._patience.dead:
             raise BrokerUnavailable(f"Redis has not answered for {silence:.0f} s.")
-        if silence >= self._quiet and not self._asked:
+        if silence >= self._patience.quiet and not self._asked:
             self._asked = True
             self._link.socket.sendall(PING)
-            if now - self._looked >= MOVED_EVERY:
+            if now - self._looked >= self._patience.moved_every:
                 self._looked = now
                 if self._door.has_moved(self._link):
                     raise BrokerUnavailable("The sentinels name another master now.")

@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from meadow.broker import BrokerConfig
+from meadow.errors import BrokerUnavailable
 from meadow.events import QueueDepth
-from meadow_redis.connections import Door, Link, redis_errors
+from meadow_redis.connections import Door, Link, NotAllowed, redis_errors
 
 PRIORITY_STEPS = (0, 3, 6, 9)
 SEPARATOR = "\x06\x16"
@@ -57,6 +58,9 @@ class RedisQueues:
             ("HLEN", self._names.unacked),
             ("MEMORY", "USAGE", self._names.unacked),
         )
+        for length in lengths:
+            if isinstance(length, NotAllowed):
+                raise BrokerUnavailable(f"Redis does not tell how long queues are: {length}")
         unacked = self._unacked(link, held, size, names)
         depths = []
         for name, keys in zip(names, lists, strict=True):

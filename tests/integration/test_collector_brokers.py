@@ -1,4 +1,4 @@
-"""The collector on RabbitMQ and on kombu's file-system transport."""
+"""The collector with the kombu adapter: on RabbitMQ and on kombu's file-system transport."""
 
 import asyncio
 import base64
@@ -20,6 +20,7 @@ from meadow.errors import BrokerUnavailable
 from meadow.events import CollectorGap, QueuesObserved, TaskReceived, TaskStarted, TaskSucceeded, WorkerOnline
 from meadow.service import Context
 from meadow.testing import eventually
+from meadow_kombu import KombuAdapter
 from meadow_kombu.queue_readers import open_queue_reader
 from tests.integration.apps.collector_stage import client_app, facts_of, running_collector, running_worker, send_events
 from tests.servers import RabbitMQ, running_rabbitmq
@@ -55,7 +56,8 @@ async def test_a_workers_events_arrive_from_rabbitmq_and_hostile_ones_do_not_sto
 ) -> None:
     url = rabbitmq_server.url
     app = client_app(url)
-    async with running_collector(make_context(), BrokerConfig(url=url, heartbeat=4.0)) as service:
+    broker = BrokerConfig(url=url, heartbeat=4.0)
+    async with running_collector(make_context(), broker, KombuAdapter()) as service:
         with running_worker(tmp_path, url):
             await eventually(lambda: facts_of(bus, WorkerOnline), timeout=60.0)
             await asyncio.to_thread(publish_hostile, app)
@@ -85,7 +87,8 @@ async def test_a_connection_that_rabbitmq_closes_is_opened_again(
     make_context: MakeContext, bus: Bus, rabbitmq_server: RabbitMQ
 ) -> None:
     app = client_app(rabbitmq_server.url)
-    async with running_collector(make_context(queue_interval=60.0), BrokerConfig(url=rabbitmq_server.url)) as service:
+    broker = BrokerConfig(url=rabbitmq_server.url)
+    async with running_collector(make_context(queue_interval=60.0), broker, KombuAdapter()) as service:
         assert [name for name in await queue_names(rabbitmq_server) if name.startswith("celeryev.")]
 
         async def cut_until_a_gap_is_told() -> list[CollectorGap]:  # the list of connections lags behind
@@ -135,7 +138,7 @@ async def test_without_the_management_api_queues_are_declared_passively(
     make_context: MakeContext, bus: Bus, rabbitmq_server: RabbitMQ, filled_queue: str
 ) -> None:
     broker = BrokerConfig(url=rabbitmq_server.url, queues=("missing", filled_queue, "missing too"))
-    async with running_collector(make_context(queue_interval=0.1), broker):
+    async with running_collector(make_context(queue_interval=0.1), broker, KombuAdapter()):
 
         async def twice() -> list[QueuesObserved]:
             found = await facts_of(bus, QueuesObserved)

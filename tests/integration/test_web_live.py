@@ -8,8 +8,9 @@ from aiohttp import WSMsgType, WSServerHandshakeError
 from meadow import subjects
 from meadow.codec import encode
 from meadow.events import CollectorReported
-from meadow.queries import Changed
+from meadow.queries import AuditList, Changed
 from meadow.testing import eventually
+from meadow_web.live import MOST_OF_ONE, MOST_RENDERINGS
 from tests.integration.api_service import heartbeat, running_api, task_events
 from tests.integration.web_stage import MakeContext, hear, hear_until, web_stage
 
@@ -73,6 +74,59 @@ async def test_tabs_with_the_same_view_share_one_rendering(make_context: MakeCon
         for tab in tabs:
             await tab.close()
         await eventually(lambda: stage.web.health()["views"] == 0)
+
+
+async def test_made_up_parameters_do_not_make_views_of_their_own(make_context: MakeContext) -> None:
+    async with web_stage(make_context) as stage:
+        for number in range(5):
+            await hear(await stage.tab(f"/tasks?state=FAILURE&made-up={number}&{number}=x"))
+        assert stage.web.health()["views"] == 1
+        page = await stage.get("/tasks?made-up=1&state=FAILURE")
+        assert page.one("body").attributes["data-view"] == "/tasks?state=FAILURE"
+
+
+async def test_one_address_can_not_take_all_places(make_context: MakeContext) -> None:
+    async with web_stage(make_context, xheaders=True) as stage:
+        tabs = [await stage.tab("/tasks") for _ in range(MOST_OF_ONE)]
+        with pytest.raises(WSServerHandshakeError) as caught:
+            await stage.tab("/tasks")
+        assert caught.value.status == 503
+        elsewhere = await stage.client.ws_connect(
+            "/live", params={"view": "/tasks"}, headers={"X-Real-IP": "192.0.2.7"}, max_msg_size=0
+        )
+        assert await hear(elsewhere) == {"type": "hello"}
+        await elsewhere.close()
+        await tabs[0].close()
+        await eventually(lambda: stage.web.health()["sockets"] == MOST_OF_ONE - 1)
+        await stage.tab("/tasks")
+
+
+async def test_only_a_few_views_are_rendered_at_once(make_context: MakeContext) -> None:
+    async with web_stage(make_context, api=False) as stage:
+        inside, most, gate = 0, 0, asyncio.Event()
+
+        async def answer(data: bytes) -> bytes:
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            await gate.wait()
+            inside -= 1
+            return encode(AuditList())
+
+        await stage.bus.answer({subjects.query("audit"): answer}, group="test")
+        tabs = [await stage.tab(f"/audit?actor=a{number}") for number in range(3 * MOST_RENDERINGS)]
+        await eventually(lambda: inside == MOST_RENDERINGS)
+        assert stage.web.health()["renderings"] == 3 * MOST_RENDERINGS  # the others wait for their turn
+        gate.set()
+        for tab in tabs:
+            assert (await hear(tab))["type"] == "page"
+        assert most == MOST_RENDERINGS
+
+
+async def test_a_view_with_a_wrong_argument_says_so(make_context: MakeContext) -> None:
+    async with web_stage(make_context) as stage:
+        tab = await stage.tab("/workers?limit=x")
+        assert (await hear(tab))["message"] == "Invalid argument 'x' of type 'int'"
 
 
 async def test_a_burst_of_notices_is_rendered_a_few_times_only(make_context: MakeContext) -> None:

@@ -9,10 +9,10 @@ import pytest
 from meadow import subjects
 from meadow.events import CollectorReported, TaskFailed, TaskReceived, TaskStarted
 from meadow.testing import eventually
-from tests.integration.api_service import running_api, task_events
-from tests.integration.web_stage import Document, MakeContext, Stage, web_stage
+from tests.integration.api_service import heartbeat, running_api, task_events
+from tests.integration.web_stage import Document, MakeContext, Stage, hear, web_stage
 
-PAGES = ("/", "/tasks", "/task/task-1", "/workers", "/worker/w1@h", "/queues", "/broker", "/audit")
+PAGES = ("/", "/tasks", "/task/task-1", "/workers", "/worker/w1@h", "/queues", "/broker", "/pipeline", "/audit")
 TABS = ("pool", "broker", "queues", "tasks", "limits", "config", "system", "other")
 
 
@@ -92,9 +92,90 @@ async def test_a_task_reads_like_a_story(stage: Stage) -> None:
     assert "Ran 1.5 s" in words
     assert "/srv/app.py" in words
     assert page.one("title").text == "✕ proj.mail sad · Meadow"
-    assert [button.attributes.get("title") for button in page.all("button", class_="button danger")] == [
-        "It does not run."
-    ]
+    assert "Revoke and Terminate: it is over." in words  # a tool tip alone is not seen on a phone
+
+
+async def test_a_list_of_failures_says_why_they_failed(stage: Stage) -> None:
+    common: dict[str, Any] = {"hostname": "w1@h", "seen": _now(), "pid": 1, "uuid": "sad"}
+    await stage.say(
+        TaskReceived(**common, timestamp=100.0, clock=1, name="proj.mail", args="('a@b',)"),
+        TaskFailed(**common, timestamp=102.5, clock=2, exception="ValueError('<b>no address</b>')"),
+    )
+    for path in ("/tasks", "/tasks?state=FAILURE"):
+        page = await stage.get(path)
+        assert page.one("td", class_="c-args c-exception").text.strip() == "ValueError('<b>no address</b>')"
+    assert "Exception" in page.one("th", class_="c-args").text
+    assert not (await stage.get("/tasks?state=SUCCESS")).all("td", class_="c-args c-exception")
+
+
+async def test_where_no_column_would_say_why_tasks_failed_one_is_added(make_context: MakeContext) -> None:
+    async with web_stage(make_context, tasks_columns=("uuid", "result")) as stage:
+        common: dict[str, Any] = {"hostname": "w1@h", "seen": _now(), "pid": 1, "uuid": "sad"}
+        await stage.say(TaskFailed(**common, timestamp=102.5, clock=2, exception="ValueError('no')"))
+        assert [th.text.strip() for th in (await stage.get("/tasks?state=FAILURE")).all("th")] == [
+            "UUID",
+            "Result",
+            "Exception",
+        ]
+        assert len((await stage.get("/tasks")).all("th")) == 2
+
+
+async def test_many_workers_are_shown_page_by_page_and_found_by_name(stage: Stage) -> None:
+    await stage.say(*(heartbeat(f"w{number:03}@farm") for number in range(205)), kind=subjects.WORKERS)
+    page = await stage.get("/workers")
+    assert len(_rows(page)) == 200
+    assert "206 online" in page.words()
+    rest = await stage.get(page.one("a", rel="next").attributes["href"])
+    assert _rows(rest) == ["/worker/w1@h", *(f"/worker/w{number}@farm" for number in range(200, 205))]
+    assert "201 to 206 of 206" in rest.words()
+    assert rest.one("a", rel="prev").attributes["href"] == "/workers"
+    found = await stage.get("/workers?search=W12&limit=4&start=4")
+    assert _rows(found) == [f"/worker/w12{number}@farm" for number in range(4, 8)]
+    assert found.one("a", rel="next").attributes["href"] == "/workers?start=8&search=W12&limit=4"
+    assert "No worker matches." in (await stage.get("/workers?search=nobody")).words()
+    assert len(_rows(await stage.get("/workers?limit=99999"))) == 200
+
+    received = TaskReceived(uuid="long", hostname="w1@h", timestamp=_now(), seen=_now(), clock=1, pid=1, name="n" * 300)
+    await stage.say(received)
+    tasks = await stage.get("/tasks")
+    options = [option for option in tasks.all("option") if option.attributes.get("value", "").endswith("@farm")]
+    assert len(options) == 200
+    assert "and 6 more: search for them" in tasks.html
+    long = tasks.one("option", value="n" * 300)
+    assert len(long.text) == 120
+
+
+async def test_names_with_a_line_break_have_a_page_that_can_be_watched(stage: Stage) -> None:
+    name = "two\nlines"
+    received = TaskReceived(uuid=name, hostname="w\n1@h", timestamp=_now(), seen=_now(), clock=1, pid=1, name="p.a")
+    await stage.say(received)
+    await stage.say(heartbeat("w\n1@h"), kind=subjects.WORKERS)
+    links = [link for path in ("/tasks", "/workers") for link in (await stage.get(path)).links() if "%0A" in link]
+    pages = [link for link in links if link.startswith(("/task/", "/worker/"))]
+    assert {link.split("/")[1] for link in pages} == {"task", "worker"}
+    for link in pages:
+        await stage.get(link)
+        tab = await stage.tab(link)
+        assert "lines" in (await hear(tab))["html"] or "worker" in link
+
+
+async def test_where_the_broker_does_not_tell_consumers_are_counted_from_workers(stage: Stage) -> None:
+    for path in ("/", "/queues"):
+        page = await stage.get(path)
+        counts = [span.text for span in page.all("span", title="From workers: the broker does not tell")]
+        assert counts == ["0", "1"] if path == "/" else ["1", "0"], path
+
+
+async def test_the_figures_of_the_first_screen_name_their_time(stage: Stage) -> None:
+    labels = [dt.text for dt in (await stage.get("/?range=6h")).all("dt")]
+    assert {"Succeeded, last 6 hours", "Failed, last 6 hours"} <= set(labels)
+
+
+async def test_a_column_that_does_not_exist_is_the_scripts_fault(stage: Stage) -> None:
+    query = {"draw": "1", "start": "0", "length": "2", "order[0][column]": "0", "columns[0][data]": "nosuch"}
+    async with stage.client.get("/tasks/datatable", params=query) as response:
+        assert response.status == 400
+        assert "sorted by 'nosuch'" in await response.text()
 
 
 async def test_every_tab_of_a_worker_can_be_opened(stage: Stage) -> None:
@@ -257,6 +338,10 @@ def _tasks(page: Document) -> list[str]:
     return [
         row.attributes["data-href"].removeprefix("/task/") for row in page.all("tr") if "data-href" in row.attributes
     ]
+
+
+def _rows(page: Document) -> list[str]:
+    return [row.attributes["data-href"] for row in page.all("tr") if "data-href" in row.attributes]
 
 
 def _now() -> float:

@@ -8,6 +8,7 @@ from meadow.broker import BrokerConfig
 from meadow.codec import decode_batch, join_batch
 from meadow.errors import InvalidEvent
 from meadow.events import TaskFailed
+from meadow.rabbitmq_management import Broker, depth, request_for
 from meadow.redact import Redactor
 from meadow_collector.backoff import Backoff
 from meadow_collector.depths import QueueNames
@@ -16,7 +17,6 @@ from meadow_collector.outbox import Outbox
 from meadow_kombu import KombuAdapter
 from meadow_kombu.connections import transport_options
 from meadow_kombu.decoding import decode
-from meadow_kombu.management_api import depth, request_for
 
 
 def make(largest: int = 1_000_000, field_bytes: int = 65536) -> tuple[Intake, Outbox]:
@@ -115,18 +115,18 @@ def test_socket_options_are_numbers_again_after_their_way_through_json() -> None
 @pytest.mark.parametrize(
     ("broker", "api", "url", "credentials"),
     [
-        ("amqp://ada:a%2Fb@h//", "http://h:15672/api/", "http://h:15672/api/queues/%2F", "ada:a/b"),
-        ("amqp://ada:x@h/my/host", "http://h:15672/api", "http://h:15672/api/queues/my%2Fhost", "ada:x"),
-        ("amqp://h/v", "https://eve:p%40ss@h/rabbit/api/", "https://h/rabbit/api/queues/v", "eve:p@ss"),
-        ("amqp://ada:x@h/v", "https://eve@h/api", "https://h/api/queues/v", "eve:"),
+        (Broker("/", "ada", "a/b"), "http://h:15672/api/", "http://h:15672/api/queues/%2F", "ada:a/b"),
+        (Broker("my/host", "ada", "x"), "http://h:15672/api", "http://h:15672/api/queues/my%2Fhost", "ada:x"),
+        (Broker("v", None, None), "https://eve:p%40ss@h/rabbit/api/", "https://h/rabbit/api/queues/v", "eve:p@ss"),
+        (Broker("v", "ada", "x"), "https://eve@h/api", "https://h/api/queues/v", "eve:"),
     ],
 )
 def test_the_management_api_is_asked_for_the_brokers_virtual_host(
-    broker: str, api: str, url: str, credentials: str
+    broker: Broker, api: str, url: str, credentials: str
 ) -> None:
     import base64
 
-    asked, headers = request_for(BrokerConfig(url=broker, broker_api=api))
+    asked, headers = request_for(api, broker)
     assert asked == url
     assert base64.b64decode(headers["Authorization"].removeprefix("Basic ")).decode() == credentials
 

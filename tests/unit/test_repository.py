@@ -72,6 +72,12 @@ def test_product_code_may_not_run_what_it_is_given(source: str) -> None:
     assert messages("tests/unit/test_bad.py", source) == ""
 
 
+def test_pickle_is_read_in_one_place_only_and_by_its_plain_name() -> None:
+    assert messages("core/meadow/event_body.py", "import pickle") == ""
+    assert messages("core/meadow/event_body.py", "import os, pickle") != ""
+    assert messages("core/meadow/other.py", "import pickle") != ""
+
+
 def test_words_in_texts_and_other_methods_do_no_harm() -> None:
     source = '"""Never eval(x) or exec(x)."""\naccept = ["json", "pickle"]\nconnection.exec(1)\nyaml.safe_load(x)\n'
     assert messages("core/meadow/good.py", source) == ""

@@ -1,5 +1,7 @@
 """Buttons: from a form to a wish, what it will do in words, and what became of it."""
 
+from typing import Any
+
 import pytest
 
 from meadow.commands import (
@@ -11,15 +13,17 @@ from meadow.commands import (
     GrowPool,
     RestartPool,
     RevokeTask,
+    SendTask,
     SetRateLimit,
     SetTimeLimits,
     ShrinkPool,
     ShutdownWorker,
 )
-from meadow.queries import WorkerRow
+from meadow.queries import AuditRow, WorkerRow
 from meadow_web.actions import ACTIONS, BadForm, Form
 from meadow_web.consequences import Facts, explain
 from meadow_web.flash import Flash, Outcome, outcome_of
+from meadow_web.replies import answered, deed, outcome_word
 
 W1 = WorkerRow(hostname="w1@a", online=True, active=3, concurrency=4, queues=["celery", "mail"])
 W2 = WorkerRow(hostname="w2@a", online=True, active=0, concurrency=4, queues=["celery"])
@@ -32,6 +36,11 @@ FORMS: list[tuple[str, dict[str, str], AnyCommand]] = [
         "terminate",
         {"task_id": "t", "signal": "SIGKILL"},
         RevokeTask(task_id="t", terminate=True, signal="SIGKILL"),
+    ),
+    (
+        "run-again",
+        {"task": "p.add", "queue": "mail", "args": "[1]", "kwargs": '{"x": [2]}'},
+        SendTask(task="p.add", args=[1], kwargs={"x": [2]}, options={"queue": "mail"}),
     ),
     ("shutdown", {"worker": "w1@a"}, ShutdownWorker(worker="w1@a")),
     ("pool-restart", {"worker": "w1@a"}, RestartPool(worker="w1@a")),
@@ -110,7 +119,16 @@ CONSEQUENCES: list[tuple[AnyCommand, Facts, list[str]]] = [
         Facts(1000.0, task={"name": "p.add", "worker": "w1@a", "started": 988.0}),
         ["p.add (fa276b7b…9f77) runs on w1@a, for 12 s so far", "SIGTERM", "not undone"],
     ),
-    (RevokeTask(task_id="t"), Facts(0.0), ["The task (t) will not be run", "a worker that starts later"]),
+    (
+        SendTask(task="p.add", options={"queue": "mail"}),
+        FACTS,
+        ["p.add is sent to queue mail as a new task with a new id", "taken from what the worker reported"],
+    ),
+    (
+        RevokeTask(task_id="t"),
+        Facts(0.0),
+        ["The task (t) will not be run", "No such task is known", "a worker that starts later"],
+    ),
 ]
 
 
@@ -127,13 +145,43 @@ def test_the_outcome_names_who_refused_before_who_confirmed() -> None:
         message="Only one did it.",
         replies={"w1@a": {"ok": "new rate"}, "w2@a": None, "w3@a": {"error": "no such task"}},
     )
-    outcome = outcome_of(reply, "p.add")
+    outcome = outcome_of(reply, SetRateLimit(worker="w1@a", task="p.add", rate="5"))
     assert not outcome.ok
     assert [(one.worker, one.text) for one in outcome.replies] == [
         ("w2@a", "did not answer"),
         ("w3@a", "no such task"),
         ("w1@a", "new rate"),
     ]
+
+
+def test_a_broadcast_that_nobody_answers_is_not_said_to_be_done() -> None:
+    reply = CommandReply(message="Revoked 't'")
+    told = outcome_of(reply, RevokeTask(task_id="t"), known=True)
+    assert told.message == "Sent to all workers: revoke t; workers do not answer to this."
+    stopped = outcome_of(reply, RevokeTask(task_id="t", terminate=True, signal="SIGKILL"), known=False)
+    assert stopped.message.startswith("Sent to all workers: terminate t with SIGKILL; ")
+    assert stopped.message.endswith("No such task is known here.")
+
+
+def test_the_outcome_of_a_sent_task_leads_to_it() -> None:
+    command = SendTask(task="p.add")
+    assert outcome_of(CommandReply(value={"task-id": "new"}), command).task == "new"
+    assert outcome_of(CommandReply(code="failed", value={"task-id": "new"}), command).task == ""
+    for strange in (None, [], {"task-id": 7}):
+        assert outcome_of(CommandReply(value=strange), command).task == ""
+
+
+def test_the_audit_says_what_was_wished_and_who_answered() -> None:
+    common: dict[str, Any] = {"id": "1", "at": 1.0, "actor": "a", "actor_kind": "user", "source": "", "target": "t"}
+    revoke = AuditRow(**common, command="revoke", parameters={"terminate": False, "signal": "SIGTERM"}, code="ok")
+    stop = AuditRow(**common, command="revoke", parameters={"terminate": True, "signal": "SIGKILL"}, code="ok")
+    assert (deed(revoke), deed(stop)) == ("revoke", "terminate (SIGKILL)")
+    assert outcome_word(stop) == "Sent to all workers"
+    grown = AuditRow(**common, command="pool-grow", code="ok", replies={"w1@a": {"ok": "pool will grow"}})
+    assert outcome_word(grown) == "Done"
+    assert answered(grown.replies) == "w1@a answered"
+    assert answered({"w1@a": {"ok": "x"}, "w2@a": "no answer within 1 s"}) == "w1@a answered, w2@a did not answer"
+    assert answered({f"w{n}": None for n in range(3)}) == "3 workers did not answer"
 
 
 def test_a_flash_is_believed_for_a_minute_and_only_with_our_seal() -> None:

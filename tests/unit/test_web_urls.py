@@ -58,6 +58,12 @@ def test_nobody_is_sent_to_another_site(target: str) -> None:
         assert PLAIN.local(target) == "/"
 
 
+def test_an_outcome_travels_in_the_query_and_not_behind_the_fragment() -> None:
+    assert PLAIN.flashed("/tasks#a", "x") == "/tasks?flash=x#a"
+    assert PLAIN.flashed("/tasks?state=A#a?b", "x") == "/tasks?state=A&flash=x#a?b"
+    assert PLAIN.flashed("/tasks", "x") == "/tasks?flash=x"
+
+
 def test_local_paths_are_kept() -> None:
     assert BELOW.local("/flower/task/a?x=1") == "/flower/task/a?x=1"
     assert PLAIN.local("/worker/w1@h?tab=queues") == "/worker/w1@h?tab=queues"

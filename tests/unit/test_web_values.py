@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from meadow.codec import encode_batch
 from meadow.events import CollectorReported
-from meadow.queries import Changed, CollectorState, Overview, QueueList, RatePoint, WorkerRow
+from meadow.queries import Changed, CollectorState, GapRow, Overview, QueueList, RatePoint, WorkerRow
 from meadow.settings import FLOWER_COLUMNS
 from meadow_web.broker_watch import BrokerWatch
 from meadow_web.charts import line, rate_charts
@@ -41,6 +41,25 @@ def test_charts_show_rates_per_minute_and_not_the_slice_under_way() -> None:
     assert throughput.times == [980.0, 990.0]
     assert throughput.series[0].values == [30.0, 60.0]
     assert failures.empty
+
+
+def test_gaps_are_marked_where_they_lie_on_the_chart() -> None:
+    seen = Overview(
+        now=1000.0,
+        step=10.0,
+        points=[RatePoint(at=float(at), received=5) for at in range(400, 1000, 10)],
+        queues=QueueList(),
+        collector=CollectorState(),
+        gaps=[
+            GapRow(start=695.0, end=990.0, reason="buffer-full"),
+            GapRow(start=100.0, end=459.0, reason="broker-unavailable"),
+            GapRow(start=500.0, end=500.0, reason="stream-limit"),
+            GapRow(start=10.0, end=20.0, reason="buffer-full"),
+        ],
+    )
+    throughput, _ = rate_charts(seen)
+    assert throughput.times == [float(at) for at in range(400, 1000, 10)]
+    assert throughput.bands == [(300.0, 300.0), (0.0, 60.0), (101.7, 1.0)]
 
 
 def test_a_long_range_is_merged_to_a_readable_number_of_points() -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from meadow.queries import (
     CollectorState,
+    Completeness,
+    GapRow,
     Overview,
     QueueList,
     QueueRow,
@@ -143,10 +145,46 @@ SITUATIONS = [
         "All 4 pool processes are busy and 500 messages wait",
     ),
     (
-        "events were lost",
-        overview(collector=msgspec.structs.replace(COLLECTOR, dropped=1200)),
+        "events were dropped",
+        overview(gaps=[GapRow(start=NOW - 90, end=NOW - 80, reason="buffer-full", events=1200)]),
         WARN,
-        "1,200 events had to be dropped; what is shown has gaps",
+        "The collector had to drop 1,200 events",
+    ),
+    (
+        "the broker was away twice",
+        overview(gaps=[GapRow(start=NOW - at, end=NOW - at + 30, reason="broker-unavailable") for at in (90, 900)]),
+        WARN,
+        "Nothing could be read from the broker for 1 min",
+    ),
+    (
+        "facts left the stream before they were stored",
+        overview(gaps=[GapRow(start=NOW - 90, end=NOW - 80, reason="stream-limit")]),
+        WARN,
+        "Facts were deleted from the stream before they were stored",
+    ),
+    (
+        "a gap of a kind that this page does not know",
+        overview(gaps=[GapRow(start=NOW - 90, end=NOW - 80, reason="reader-cut-off", events=1)]),
+        WARN,
+        "1 event never arrived: reader cut off",
+    ),
+    (
+        "a gap of yesterday is history",
+        overview(gaps=[GapRow(start=NOW - 90_000, end=NOW - 80_000, reason="buffer-full", events=1200)]),
+        WELL,
+        "All well: 2 workers, 60 tasks/min, nothing waiting",
+    ),
+    (
+        "task starts are missing on one worker",
+        overview(completeness=Completeness(expected=50, seen=13, missing=37, workers=1, worst="w3@mail")),
+        WARN,
+        "37 task starts are missing on w3@mail",
+    ),
+    (
+        "one task start is missing on each of two workers",
+        overview(completeness=Completeness(expected=50, seen=48, missing=2, workers=2, worst="w3@mail")),
+        WARN,
+        "2 task starts are missing on 2 workers",
     ),
     (
         "depths cannot be read",

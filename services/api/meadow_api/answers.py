@@ -22,9 +22,12 @@ from meadow.queries import (
     NamesQuery,
     Overview,
     OverviewQuery,
+    Pipeline,
+    PipelineQuery,
     Query,
     QueueList,
     QueueListQuery,
+    StreamProgress,
     TaskAnswer,
     TaskList,
     TaskListQuery,
@@ -41,6 +44,7 @@ from meadow_api.store import (
     audit_reads,
     flower_reads,
     overview_reads,
+    pipeline_reads,
     queue_reads,
     task_reads,
     worker_reads,
@@ -60,12 +64,19 @@ Q = TypeVar("Q", bound=Query)
 
 
 class Answers:
-    """Reads the store for each question. `clock` gives UTC epoch seconds."""
+    """Reads the store for each question. `clock` gives UTC epoch seconds, `progress` how reading the streams goes."""
 
-    def __init__(self, database: Database, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+        progress: Callable[[], list[StreamProgress]] = list,
+    ) -> None:
         self._database = database
         self._settings = settings
         self._clock = clock
+        self._progress = progress
         self.present = Presenter(settings.format_task)
 
     def handlers(self, max_payload: int) -> dict[str, Handler]:
@@ -77,6 +88,7 @@ class Answers:
             "worker": self.worker,
             "queues": self.queues,
             "overview": self.overview,
+            "pipeline": self.pipeline,
             "audit": self.audit,
             "names": self.names,
             "flower-tasks": self.flower_tasks,
@@ -137,6 +149,15 @@ class Answers:
         return await self._read(
             lambda c: overview_reads.read_overview(
                 c, query.cluster, self._clock(), query.seconds, self.present, self._purge
+            )
+        )
+
+    async def pipeline(self, query: PipelineQuery) -> Pipeline:
+        """How complete the picture is, and how fast."""
+        progress = self._progress()
+        return await self._read(
+            lambda c: pipeline_reads.read_pipeline(
+                c, query.cluster, self._clock(), query.seconds, progress, self._purge
             )
         )
 

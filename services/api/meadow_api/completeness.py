@@ -17,20 +17,33 @@ Pure: facts in, scores out. `Life` is all that has to be kept.
 """
 
 import copy
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from msgspec import Struct
 
-from meadow.events import CeleryEvent, CustomEvent, TaskEvent, TaskStarted, WorkerEvent, WorkerOffline
+from meadow.events import (
+    CeleryEvent,
+    CustomEvent,
+    TaskEvent,
+    TaskStarted,
+    WorkerEvent,
+    WorkerHeartbeat,
+    WorkerOffline,
+    WorkerOnline,
+)
 
 SETTLE = 5.0
 SLACK = 1.0
 MOST_LIVES = 4
 MOST_BEATS = 64
 MOST_RUNS = 256
+NEW_RUNS = 64
 MOST_BETWEEN = 2**31
+OLDER = 2**54
+
+BEATS = frozenset({WorkerOnline, WorkerHeartbeat, WorkerOffline})
 
 
 class Beat(NamedTuple):
@@ -44,11 +57,11 @@ class Beat(NamedTuple):
 
 
 class Run(NamedTuple):
-    """`count` starts with clocks from `first` to `last`."""
+    """So many starts with clocks from `first` to `last`."""
 
     first: int
     last: int
-    count: int
+    starts: int
 
 
 class Score(NamedTuple):
@@ -69,14 +82,13 @@ class Life(Struct, kw_only=True, omit_defaults=True):
 
     `began` is when its first known event was sent, `clock` and `timestamp` are those of its newest. `base` is the last
     heartbeat that was judged, `floor` the clock from which starts count (`None`: not scored yet), `since` when that
-    was. `beats` and `runs` are heartbeats and starts beyond `base`, by clock. `again` says that it followed on another
-    process with the same pid. `doubted`: the heartbeat after `base` found a difference that is not confirmed yet.
+    was. `beats` and `runs` are heartbeats and starts beyond `base`, by clock. `doubted`: the heartbeat after `base`
+    found a difference that is not confirmed yet.
     """
 
     began: float
     clock: int
     timestamp: float
-    again: bool = False
     first_task: int | None = None
     base: Beat | None = None
     floor: int | None = None
@@ -87,7 +99,7 @@ class Life(Struct, kw_only=True, omit_defaults=True):
 
 
 Lives = dict[int, Life]
-"""The processes of one worker, by pid."""
+"""The processes of one worker, by pid; the former process of the same pid is at `~pid`, older ones `OLDER` below."""
 
 
 def copied(lives: Lives) -> Lives:
@@ -98,26 +110,27 @@ def copied(lives: Lives) -> Lives:
 def absorb(lives: Lives, history: Iterable[CeleryEvent]) -> list[Score]:
     """Take the worker's events in, in place; gives scores of starts that came late."""
     late: list[Score] = []
-    starts: dict[int, list[int]] = {}
+    starts: dict[int, tuple[Life, list[int]]] = {}
     for fact in history:
-        if isinstance(fact, CustomEvent) or fact.clock <= 0:
+        kind, clock = type(fact), fact.clock
+        if clock <= 0 or kind is CustomEvent:
             continue
-        life = _life_of(lives, fact)
-        if life is None:
-            continue
-        if isinstance(fact, TaskEvent):
-            if life.first_task is None or fact.clock < life.first_task:
-                life.first_task = fact.clock
-            if isinstance(fact, TaskStarted):
-                if life.base is None or fact.clock > life.base.clock:
-                    starts.setdefault(id(life), []).append(fact.clock)
-                elif life.floor is not None and fact.clock > life.floor:
-                    late.append(_late(life.base, fact))
-        elif isinstance(fact, WorkerEvent):
-            _add_beat(life, fact)
-    for life in lives.values():
-        if id(life) in starts:
-            life.runs = merged(life.runs, starts[id(life)], [beat.clock for beat in life.beats])
+        life = lives.get(fact.pid or 0)
+        if life is not None and clock > life.clock and fact.timestamp >= life.timestamp:
+            life.clock, life.timestamp = clock, fact.timestamp  # nearly all events come in order
+        else:
+            life = _life_of(lives, fact)
+        if life.first_task is None or clock < life.first_task:
+            _note_first_task(life, fact)
+        if kind is TaskStarted:
+            if life.base is None or clock > life.base.clock:
+                starts.setdefault(id(life), (life, []))[1].append(clock)
+            elif life.floor is not None and clock > life.floor:
+                late.append(_late(life.base, fact))
+        elif kind in BEATS:
+            _add_beat(life, fact)  # type: ignore[arg-type]
+    for life, clocks in starts.values():
+        life.runs = merged(life.runs, clocks, [beat.clock for beat in life.beats])
     return late
 
 
@@ -134,15 +147,18 @@ def waiting(lives: Lives, now: float) -> bool:
 # -- which process -------------------------------------------------------------------------------------------------
 
 
-def _life_of(lives: Lives, fact: CeleryEvent) -> Life | None:
-    """The process that sent the event; `None` for a straggler of one that was replaced."""
+def _life_of(lives: Lives, fact: CeleryEvent) -> Life:
+    """The process that sent the event."""
     pid = fact.pid or 0
     life = lives.get(pid)
     if life is None or _follows_on(life, fact):
-        life = _begin(lives, pid, fact, again=life is not None)
-    elif fact.clock > life.clock:
-        if life.again and fact.timestamp < life.began - SLACK:
-            return None
+        return _begin(lives, pid, fact)
+    if fact.timestamp < life.began - SLACK:
+        former = lives.get(~pid)
+        if former is not None and not _follows_on(former, fact):
+            return former
+        life.began = fact.timestamp
+    if fact.clock > life.clock:
         life.clock, life.timestamp = fact.clock, fact.timestamp
     return life
 
@@ -158,18 +174,25 @@ def _follows_on(life: Life, fact: CeleryEvent) -> bool:
     return known is not None and fact.processed < known.processed and fact.timestamp > known.timestamp + SLACK
 
 
-def _begin(lives: Lives, pid: int, fact: CeleryEvent, *, again: bool) -> Life:
-    lives.pop(pid, None)
+def _begin(lives: Lives, pid: int, fact: CeleryEvent) -> Life:
+    former, key = lives.pop(pid, None), ~pid
+    while former is not None:
+        lives[key], former, key = former, lives.get(key), key - OLDER
     while len(lives) >= MOST_LIVES:
         del lives[min(lives, key=lambda known: lives[known].timestamp)]
-    lives[pid] = Life(began=fact.timestamp, clock=fact.clock, timestamp=fact.timestamp, again=again)
-    return lives[pid]
+    life = lives[pid] = Life(began=fact.timestamp, clock=fact.clock, timestamp=fact.timestamp)
+    return life
+
+
+def _note_first_task(life: Life, fact: CeleryEvent) -> None:
+    if isinstance(fact, TaskEvent):
+        life.first_task = fact.clock
 
 
 # -- what waits to be judged ---------------------------------------------------------------------------------------
 
 
-def _late(base: Beat, fact: TaskStarted) -> Score:
+def _late(base: Beat, fact: CeleryEvent) -> Score:
     at = fact.timestamp + base.seen - base.timestamp
     return Score(at, at, at, 0, 1)
 
@@ -183,21 +206,32 @@ def _add_beat(life: Life, fact: WorkerEvent) -> None:
     beat = Beat(fact.clock, fact.processed, fact.timestamp, fact.seen, isinstance(fact, WorkerOffline))
     beats = (*life.beats[:at], beat, *life.beats[at:])
     # Any of them may be left out: the next one counts the same starts. The newest must stay.
-    life.beats = beats if len(beats) <= MOST_BEATS else beats[len(beats) % 2 :: 2][-MOST_BEATS:]
+    life.beats = beats if len(beats) <= MOST_BEATS else beats[(len(beats) - 1) % 2 :: 2]
 
 
 def merged(runs: Iterable[Run], clocks: Iterable[int], cuts: list[int]) -> tuple[Run, ...]:
-    """The runs with new starts added. Beyond `MOST_RUNS`, neighbours that no heartbeat of `cuts` parts become one."""
+    """The runs with new starts added. When there are many, neighbours that no heartbeat of `cuts` parts become one."""
     found: list[Run] = []
-    for run in sorted([*runs, *(Run(clock, clock, 1) for clock in clocks)]):
+    for run in sorted([*runs, *_runs_of(sorted(clocks), sorted(cuts))]):
         if found and run.first <= found[-1].last:
             before = found[-1]
-            found[-1] = Run(before.first, max(before.last, run.last), before.count + run.count)
+            found[-1] = Run(before.first, max(before.last, run.last), before.starts + run.starts)
         else:
             found.append(run)
     if len(found) > MOST_RUNS:
         return tuple(_coarser(found, sorted(cuts), -(-2 * len(found) // MOST_RUNS)))
     return tuple(found)
+
+
+def _runs_of(clocks: list[int], cuts: list[int]) -> Iterator[Run]:
+    size = -(-len(clocks) // NEW_RUNS)
+    ends = [*(bisect_right(clocks, cut) for cut in cuts), len(clocks)]
+    start = 0
+    for end in ends:
+        while start < end:
+            part = clocks[start : min(start + size, end)]
+            yield Run(part[0], part[-1], len(part))
+            start += len(part)
 
 
 def _coarser(runs: list[Run], cuts: list[int], size: int) -> Iterator[Run]:
@@ -209,7 +243,7 @@ def _coarser(runs: list[Run], cuts: list[int], size: int) -> Iterator[Run]:
             yield current
             current, joined = run, 1
         else:
-            current, joined = Run(current.first, run.last, current.count + run.count), joined + 1
+            current, joined = Run(current.first, run.last, current.starts + run.starts), joined + 1
     yield current
 
 
@@ -232,25 +266,32 @@ def _settle(life: Life, now: float) -> Iterator[Score]:
 def _judge(life: Life, beat: Beat) -> Score | None:
     base = life.base
     if base is None:
-        return _move(life, beat)
+        _move(life, beat)
+        return None
     expected = beat.processed - base.processed
     if expected < 0 or any(run.first <= beat.clock < run.last for run in life.runs):
         return None  # cannot be told exactly; the next heartbeat counts the same starts
-    seen = sum(run.count for run in life.runs if run.last <= beat.clock)
-    if expected > MOST_BETWEEN:
-        life.floor = life.first_task = None  # no worker can do that
-        return _move(life, beat)
-    if life.floor is None:
-        if not 0 < expected == seen:
-            if life.first_task is not None and beat.clock > life.first_task:
-                life.floor, life.since = beat.clock, beat.seen
-            return _move(life, beat)
-        life.floor, life.since = base.clock, base.seen
-    elif seen != expected and not life.doubted and not beat.last:
+    seen = sum(run.starts for run in life.runs if run.last <= beat.clock)
+    if not _scored(life, base, beat, expected, seen):
+        _move(life, beat)
+        return None
+    if seen != expected and not life.doubted and not beat.last:
         life.doubted = True
         return None
     _move(life, beat)
     return Score(beat.seen, base.seen, beat.seen, expected, seen) if expected or seen else None
+
+
+def _scored(life: Life, base: Beat, beat: Beat, expected: int, seen: int) -> bool:
+    """Whether the time between the two heartbeats counts; else it may begin to count with this one."""
+    if expected > MOST_BETWEEN:  # no worker can do that
+        life.floor = life.since = life.first_task = None
+    elif life.floor is None and 0 < expected == seen:
+        life.floor, life.since = base.clock, base.seen
+    elif life.floor is None and life.first_task is not None and beat.clock > life.first_task:
+        life.floor, life.since = beat.clock, beat.seen
+        return False
+    return life.floor is not None
 
 
 def _move(life: Life, beat: Beat) -> None:

@@ -22,6 +22,7 @@ from meadow_api.errors import PositionMoved, StoreDamaged, StoreError, StoreReje
 from meadow_api.intake import Group, groups
 from meadow_api.store.database import Database
 from meadow_api.store.writer import Changes, Position, Writer
+from meadow_api.throughput import Throughput
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ PAUSE = 1.0
 
 @dataclass
 class Progress:
-    """How reading one stream is going, for people who ask."""
+    """How reading one stream is going, for people who ask. `lag` is in seconds, as measured at `lag_at`."""
 
     stream: str
     position: int = 0
@@ -43,6 +44,9 @@ class Progress:
     repeated: int = 0
     rejected: int = 0
     error: str | None = None
+    lag: float | None = None
+    lag_at: float | None = None
+    throughput: Throughput = field(default_factory=Throughput)
 
     @property
     def behind(self) -> int:
@@ -172,6 +176,10 @@ class EventFollower(Follower):
         changes = await self.writer.write_group(self.stream, self.position, group)
         self.progress.events += group.events
         self.progress.repeated += group.repeated
+        self.progress.throughput.add(time.monotonic(), group.events)
+        if group.oldest is not None:
+            self.progress.lag_at = time.time()
+            self.progress.lag = max(self.progress.lag_at - group.oldest, 0.0)
         for sequence, reason in group.invalid:
             self._skipped(sequence, reason)
         await self.advanced(group.sequence, changes)

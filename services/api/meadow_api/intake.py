@@ -31,7 +31,7 @@ GROUP_BYTES = 16 * 1024 * 1024
 
 @dataclass
 class ClusterFacts:
-    """The facts about one cluster, sorted by what they are about."""
+    """The facts about one cluster, sorted by what they are about. `latest` is when the collector saw the newest."""
 
     tasks: defaultdict[str, list[TaskFact]] = field(default_factory=lambda: defaultdict(list))
     workers: defaultdict[str, list[CeleryEvent]] = field(default_factory=lambda: defaultdict(list))
@@ -40,6 +40,7 @@ class ClusterFacts:
     observations: list[QueuesObserved] = field(default_factory=list)
     reports: list[CollectorReported] = field(default_factory=list)
     gaps: list[CollectorGap] = field(default_factory=list)
+    latest: float = 0.0
 
     def add(self, fact: AnyFact) -> None:
         """Put the fact where it belongs."""
@@ -76,7 +77,8 @@ class ClusterFacts:
 
 @dataclass
 class Group:
-    """What one transaction writes: facts by cluster, and how far in the stream it reaches."""
+    """What one transaction writes: facts by cluster, and how far in the stream it reaches. `oldest` is when the first
+    of its facts was seen."""
 
     sequence: int = 0
     events: int = 0
@@ -85,6 +87,7 @@ class Group:
     digests: dict[bytes, int] = field(default_factory=dict)
     invalid: list[tuple[int, str]] = field(default_factory=list)
     repeated: int = 0
+    oldest: float | None = None
 
     @property
     def full(self) -> bool:
@@ -113,6 +116,13 @@ class Group:
         for fact in batch.events:
             facts.add(fact)
         self.events += len(batch.events)
+        if batch.events:
+            self._note_times(facts, batch.events[0].seen, batch.events[-1])
+
+    def _note_times(self, facts: ClusterFacts, first: float, last: AnyFact) -> None:
+        self.oldest = first if self.oldest is None else min(self.oldest, first)
+        if not isinstance(last, WorkerInspected):  # those are timed by the controller's clock
+            facts.latest = max(facts.latest, last.seen)
 
 
 def groups(messages: Iterable[StreamMessage], known: Iterable[bytes]) -> Iterator[Group]:

@@ -14,14 +14,14 @@ from meadow.bus import safe_url
 from meadow.codec import decode, encode
 from meadow.commands import DEFAULT_METHODS, INSPECT_METHODS, CommandReply, CommandRequest, InspectWorkers
 from meadow.errors import BusError, InvalidMessage
-from meadow.queries import AuditListQuery
+from meadow.queries import AuditListQuery, PipelineQuery
 from meadow.service import Context
 from meadow_api import replies
 from meadow_api.answers import Answers
 from meadow_api.errors import InvalidQuestion, SearchError, StoreError
 from meadow_api.queue_lengths import QueueLengths
 from meadow_api.shapes import flower_listed, flower_task
-from meadow_api.store import flower_reads, queue_reads, task_reads, worker_reads
+from meadow_api.store import flower_reads, pipeline_reads, queue_reads, task_reads, worker_reads
 from meadow_api.store.database import Database
 from meadow_api.store.flower_reads import FlowerFilter
 from meadow_api.store.schema import tasks
@@ -75,6 +75,7 @@ class ReadEndpoints:
             "/api/queues/length": self.queue_lengths,
             "/api/v1/audit": self.audit,
             "/api/v1/health": self.health,
+            "/api/v1/pipeline": self.pipeline,
         }
         return [web.get(path, _guarded(handler), allow_head=False) for path, handler in handlers.items()]
 
@@ -90,6 +91,16 @@ class ReadEndpoints:
         age = None if collector.reported is None else now - collector.reported
         body = {**state, "now": now, "collector": {**msgspec.structs.asdict(collector), "age": age}}
         return replies.json(request, body, 200 if state["ok"] else 503)
+
+    async def pipeline(self, request: web.Request) -> web.StreamResponse:
+        """How complete the picture is, over the last `seconds`."""
+        seconds = replies.int_argument(request, "seconds")
+        query = (
+            PipelineQuery(cluster=self._cluster)
+            if seconds is None
+            else PipelineQuery(cluster=self._cluster, seconds=float(min(max(seconds, 0), pipeline_reads.MOST_SECONDS)))
+        )
+        return replies.json_bytes(request, encode(await self._answers.pipeline(query)))
 
     async def workers(self, request: web.Request) -> web.StreamResponse:
         """The last inspections, or with `status` who is online."""

@@ -16,7 +16,7 @@ from aiohttp import web
 from meadow import subjects
 from meadow.codec import encode
 from meadow.errors import BusError, StartRefused
-from meadow.queries import Changed
+from meadow.queries import Changed, StreamProgress
 from meadow.service import Context
 from meadow_api import presence
 from meadow_api.answers import Answers
@@ -53,7 +53,7 @@ class ApiService:
         self._context = context
         self._database = database
         self._writer = Writer(database)
-        self._answers = Answers(database, context.settings)
+        self._answers = Answers(database, context.settings, progress=self._stream_progress)
         common = (context.bus, database, self._writer)
         self._events = EventFollower(*common, subjects.EVENTS_STREAM, subjects.ALL_EVENTS, self._announce)
         self._audit = AuditFollower(*common, subjects.AUDIT_STREAM, subjects.ALL_AUDIT, self._announce)
@@ -101,6 +101,19 @@ class ApiService:
             "error": errors[0] if errors else None if connected else "There is no connection to NATS.",
             "streams": {f.stream: _progress(f) for f in followers},
         }
+
+    def _stream_progress(self) -> list[StreamProgress]:
+        now = time.monotonic()
+        return [
+            StreamProgress(
+                **_progress(follower),
+                stream=follower.stream,
+                lag=follower.progress.lag,
+                lag_at=follower.progress.lag_at,
+                rate=follower.progress.throughput.per_second(now),
+            )
+            for follower in (self._events, self._audit)
+        ]
 
     def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._running.append(self._context.watch.start(name, work))

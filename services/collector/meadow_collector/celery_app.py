@@ -15,6 +15,8 @@ from meadow.settings import Settings
 log = logging.getLogger(__name__)
 
 DEFAULT_BROKER = "amqp://guest@localhost//"
+IN_FLIGHT_SHARE = 8
+"""What waits for NATS takes more room in the buffer than it took on the wire."""
 CERTIFICATE_NEEDS = {0: "none", 1: "optional", 2: "required"}
 
 
@@ -59,6 +61,8 @@ def describe(app: Celery, settings: Settings) -> BrokerConfig:
         queues=tuple(dict.fromkeys((*map(str, app.amqp.queues), str(conf.task_default_queue)))),
         broker_api=settings.broker_api,
         accept_pickle=settings.accept_pickle,
+        cluster=settings.cluster,
+        in_flight_bytes=max(settings.buffer_bytes // IN_FLIGHT_SHARE, 1),
     )
 
 

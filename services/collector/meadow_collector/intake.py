@@ -11,6 +11,8 @@ from meadow.events import CeleryEvent, WorkerEvent
 from meadow.redact import Redactor
 from meadow_collector.normalise import Normaliser, each
 from meadow_collector.outbox import Entry, Outbox
+from meadow_collector.redelivery import Redelivered
+from meadow_collector.shortcut import Shortcut
 
 log = logging.getLogger(__name__)
 
@@ -22,30 +24,48 @@ LONGEST_DETAIL = 200
 class Intake:
     """Takes decoded messages, never blocks, never raises. Counts what it received and what it discarded, by reason."""
 
-    def __init__(self, outbox: Outbox, redactor: Redactor, field_bytes: int, largest_event: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        redactor: Redactor,
+        field_bytes: int,
+        largest_event: Callable[[], int],
+        redelivered: Redelivered | None = None,
+    ) -> None:
         self._outbox = outbox
+        self._redelivered = redelivered
         self._redactor = redactor
         self._field_bytes = field_bytes
         self._normaliser = Normaliser(field_bytes, redactor)
+        self._shortcut = Shortcut(field_bytes, redactor)
         self._largest_event = largest_event
         self._discarded: dict[str, int] = {}
         self.received = 0
 
-    def deliver(self, body: Any, seen: float) -> None:
-        """One message: an event or a list of them."""
+    def deliver(
+        self, body: Any, seen: float, stored: Callable[[], None] | None = None, *, redelivered: bool = False
+    ) -> None:
+        """One message: an event or a list of them. See `meadow.broker.Deliver`."""
         largest = self._largest_event()
+        shortcut = self._shortcut.take
         entries = []
         for event in each(body):
             self.received += 1
             try:
-                entries.append(self._entry(event, seen, largest))
+                usual = shortcut(event, seen)
+                if usual is not None and len(usual.data) <= largest:
+                    entries.append(usual)
+                else:
+                    entries.append(self._entry(event, seen, largest))
             except InvalidEvent as exc:
                 self._count(exc.reason, str(exc))
             except Exception:
                 log.exception("An event could not be normalised.", extra={"action": "event.failed"})
                 self._count("failed", "see the traceback above")
-        if entries:
-            self._outbox.put(entries)
+        if redelivered and stored is not None and self._redelivered is not None:
+            self._redelivered.put(entries, stored)
+        elif entries or stored is not None:
+            self._outbox.put(entries, stored)
 
     def discard(self, reason: str, detail: str) -> None:
         """One message that could not be decoded."""

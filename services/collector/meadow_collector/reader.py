@@ -76,12 +76,12 @@ class Reader:
             return f"The event source failed: {type(exc).__name__}: {exc}"
         return "The event source ended by itself."
 
-    def _note_connected(self) -> None:
+    def _note_connected(self, *, complete: bool = False) -> None:
         now = time.time()
         before = self.link
         self._change(Link(connected=True, since=now))
         log.info("Reading events from %s.", self._shown_broker, extra={"action": "broker.connected"})
-        if self._had_connection:
+        if self._had_connection and not complete:
             self._lost(before.since, now)
         self._had_connection = True
 

@@ -7,11 +7,13 @@ Says: facts about tasks, workers and queues, its own state, and gaps, on `meadow
 import asyncio
 import logging
 import os
+import secrets
 import socket
 import time
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from meadow import subjects
@@ -26,6 +28,7 @@ from meadow_collector.intake import Intake
 from meadow_collector.outbox import Entry, Outbox
 from meadow_collector.publisher import Origin, Publisher
 from meadow_collector.reader import Link, Reader
+from meadow_collector.redelivery import Redelivered
 from meadow_collector.threads import in_thread
 
 log = logging.getLogger(__name__)
@@ -74,15 +77,17 @@ class CollectorService:
             batch_events=settings.batch_events,
             batch_wait=settings.batch_wait / 1000.0,
         )
-        self._intake = Intake(self._outbox, self._redactor, settings.field_bytes, lambda: self._publisher.largest_event)
-        self._reader = Reader(
-            adapter.events(broker),
-            self._shown_broker,
-            self._intake.deliver,
-            self._intake.discard,
-            self._link_changed,
-            self._missed,
+        self._redelivered = Redelivered(context.bus, self._outbox, settings.cluster)
+        self._intake = Intake(
+            self._outbox,
+            self._redactor,
+            settings.field_bytes,
+            lambda: self._publisher.largest_event,
+            self._redelivered,
         )
+        self._broker = broker
+        self._adapter = adapter
+        self._reader = self._new_reader()
         self._names = QueueNames(broker.queues)
         self._depths = DepthWatch(
             adapter.queue_reader(broker), self._names, settings.queue_interval, self._observed, self._redactor.text
@@ -92,10 +97,25 @@ class CollectorService:
         self._threads: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
 
+    def _new_reader(self) -> Reader:
+        return Reader(
+            self._adapter.events(self._broker),
+            self._shown_broker,
+            self._intake.deliver,
+            self._intake.discard,
+            self._link_changed,
+            self._missed,
+        )
+
     async def listen(self) -> None:
-        """Subscribe to what workers answer to inspections."""
+        """Find out with whom the broker is shared, and subscribe to what workers answer to inspections."""
         self._loop = asyncio.get_running_loop()
         self._outbox.open(self._loop)
+        await self._redelivered.open()
+        if not self._broker.group:  # those who write to one NATS share a queue, and nobody else takes from it
+            group = await self._context.bus.shared_key("collector-group", secrets.token_hex(4).encode())
+            self._broker = msgspec.structs.replace(self._broker, group=group.decode())
+            self._reader = self._new_reader()
         await self._context.bus.listen(subjects.events(self._cluster, subjects.WORKERS), self._heard_workers)
 
     async def speak(self) -> None:
@@ -103,6 +123,7 @@ class CollectorService:
         start = self._context.watch.start
         self._tasks = [
             start("collector publishes", self._publisher.run()),
+            start("collector checks what is redelivered", self._redelivered.run()),
             start("collector reports", self._report_for_ever()),
         ]
         self._threads = [
@@ -115,6 +136,7 @@ class CollectorService:
         if not self._threads:
             return
         threads, self._threads = self._threads, []
+        self._outbox.hurry()
         self._reader.stop()
         self._depths.stop()
         _, late = await asyncio.wait(threads, timeout=THREADS_DEADLINE)
@@ -148,6 +170,10 @@ class CollectorService:
     # -- called in the threads ------------------------------------------------------------------------------------
 
     def _link_changed(self, link: Link) -> None:
+        if link.connected:
+            self._redelivered.connection_made()
+        else:
+            self._redelivered.connection_lost()
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._report_now.set)
 

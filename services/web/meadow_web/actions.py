@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from msgspec.structs import replace
 
 from meadow.commands import (
     AddConsumer,
@@ -11,11 +14,13 @@ from meadow.commands import (
     GrowPool,
     RestartPool,
     RevokeTask,
+    SendTask,
     SetRateLimit,
     SetTimeLimits,
     ShrinkPool,
     ShutdownWorker,
 )
+from meadow_web.run_again import from_json
 
 SIGNALS = ("SIGTERM", "SIGKILL", "SIGINT", "SIGHUP", "SIGUSR1")
 LONGEST = 1000
@@ -23,6 +28,14 @@ LONGEST = 1000
 
 class BadForm(Exception):
     """The form cannot become a wish; the message says what to correct."""
+
+
+class BadCall(BadForm):
+    """What was typed for the arguments cannot be sent; `call` is the wish without them."""
+
+    def __init__(self, message: str, call: SendTask) -> None:
+        super().__init__(message)
+        self.call = call
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,17 @@ class Form:
             raise BadForm(f"{label} has to be more than 0 seconds.")
         return value
 
+    def json(self, name: str, label: str, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
+        """JSON whose outermost value is of that kind; nothing at all is an empty one."""
+        try:
+            value = from_json(self.fields.get(name, "").strip() or ("[]" if kind is list else "{}"))
+        except ValueError as exc:
+            raise BadForm(f"{label} are not JSON that can be sent: {exc}.") from exc
+        if not isinstance(value, kind):
+            wanted = "array, like [1, 2]" if kind is list else 'object, like {"x": 1}'
+            raise BadForm(f"{label} have to be a JSON {wanted}.")
+        return value
+
     def signal(self) -> str:
         """A signal by its name."""
         name = self.fields.get("signal", "").strip().upper() or SIGNALS[0]
@@ -70,13 +94,15 @@ class Form:
 
 @dataclass(frozen=True)
 class Action:
-    """`title` heads the confirmation, `label` is on its button; `danger` puts it in its own colour."""
+    """`title` heads the confirmation, `label` is on its button; `danger` puts it in its own colour;
+    `asks_call` lets the arguments of a task be edited before it is sent."""
 
     title: str
     label: str
     command: Callable[[Form], AnyCommand]
     danger: bool = False
     asks_signal: bool = False
+    asks_call: bool = False
 
 
 def _worker(form: Form) -> str:
@@ -99,6 +125,19 @@ def _time_limits(form: Form) -> AnyCommand:
     )
 
 
+def _run_again(form: Form) -> AnyCommand:
+    queue = form.fields.get("queue", "").strip()
+    call = SendTask(
+        task=form.text("task", "The task"), options={"queue": form.text("queue", "The queue")} if queue else {}
+    )
+    try:
+        args = form.json("args", "The arguments", list)
+        kwargs = form.json("kwargs", "The keyword arguments", dict)
+    except BadForm as exc:
+        raise BadCall(str(exc), call) from exc
+    return replace(call, args=args, kwargs=kwargs)
+
+
 ACTIONS: dict[str, Action] = {
     "revoke": Action("Revoke this task?", "Revoke", lambda f: RevokeTask(task_id=f.text("task_id", "The task"))),
     "terminate": Action(
@@ -108,6 +147,7 @@ ACTIONS: dict[str, Action] = {
         danger=True,
         asks_signal=True,
     ),
+    "run-again": Action("Run this task again?", "Run again", _run_again, asks_call=True),
     "shutdown": Action("Shut down this worker?", "Shut down", lambda f: ShutdownWorker(worker=_worker(f)), danger=True),
     "pool-restart": Action(
         "Restart this worker's pool?", "Restart pool", lambda f: RestartPool(worker=_worker(f)), danger=True

@@ -54,19 +54,21 @@ class Series:
 @dataclass(frozen=True)
 class Chart:
     """What a chart needs, in the browser (`times` are epoch seconds) and drawn here (`lines`). `nothing` says what did
-    not happen when it is `empty`."""
+    not happen when it is `empty`; between the times of a gap nobody can know."""
 
     title: str
     nothing: str
     times: list[float]
     series: tuple[Series, ...]
     empty: bool = False
+    gaps: tuple[tuple[float, float], ...] = ()
 
     @property
     def data(self) -> dict[str, object]:
         """For the browser."""
         return {
             "times": self.times,
+            "gaps": self.gaps,
             "series": [{"label": s.label, "style": s.style, "values": s.values} for s in self.series],
         }
 
@@ -76,6 +78,19 @@ class Chart:
         top = max((max(s.values, default=0.0) for s in self.series), default=0.0)
         drawn = [(s, line(s.values, 600, 140, top)) for s in self.series]
         return [(s, path) for s, path in drawn if path is not None]
+
+    @property
+    def bands(self) -> list[tuple[float, float]]:
+        """The gaps in that SVG: left edge and width."""
+        if len(self.times) < 2:
+            return []
+        first, scale = self.times[0], 600.0 / (self.times[-1] - self.times[0])
+        inside = [(max(start, first), min(end, self.times[-1])) for start, end in self.gaps]
+        return [
+            (round((start - first) * scale, 1), round(max((end - start) * scale, 1.0), 1))
+            for start, end in inside
+            if end >= start
+        ]
 
 
 def rate_charts(overview: Overview) -> tuple[Chart, Chart]:
@@ -92,9 +107,10 @@ def rate_charts(overview: Overview) -> tuple[Chart, Chart]:
     failures = (series("Failed", "failure", "failed"), series("Retried", "retry", "retried"))
     quiet = not any(p.received or p.succeeded for p in overview.points)
     well = not any(p.failed or p.retried for p in overview.points)
+    gaps = tuple((gap.start, gap.end) for gap in overview.gaps)
     return (
-        Chart("Tasks per minute", "No tasks", times, throughput, quiet or len(times) < 2),
-        Chart("Failures and retries per minute", "No failures and no retries", times, failures, well),
+        Chart("Tasks per minute", "No tasks", times, throughput, quiet or len(times) < 2, gaps),
+        Chart("Failures and retries per minute", "No failures and no retries", times, failures, well, gaps),
     )
 
 

@@ -12,6 +12,7 @@ from meadow.commands import (
     GrowPool,
     RestartPool,
     RevokeTask,
+    SendTask,
     SetRateLimit,
     SetTimeLimits,
     ShrinkPool,
@@ -53,10 +54,22 @@ def _revoke(command: RevokeTask, facts: Facts) -> list[str]:
             f"{name} runs{where}{running}. Its process gets {command.signal} and stops in the middle of what it does.",
             "What it has done so far is not undone. The pool starts a new process in its place.",
         ]
-    waits = f" It waits{' in ' + str(worker) if worker else ''}." if facts.task else ""
+    if facts.task is None:
+        waits = " No such task is known here."
+    else:
+        waits = f" It waits{' in ' + str(worker) if worker else ''}."
     return [
         f"{name} will not be run.{waits}",
         "All workers are told to skip it. They keep that in memory: a worker that starts later does not know it.",
+    ]
+
+
+def _send(command: SendTask, facts: Facts) -> list[str]:
+    queue = command.options.get("queue")
+    where = f"queue {queue}" if queue else "the queue that the app chooses for it"
+    return [
+        f"{command.task} is sent to {where} as a new task with a new id. The old one stays as it is.",
+        "The arguments were taken from what the worker reported. They can be changed here.",
     ]
 
 
@@ -152,6 +165,7 @@ def _time_limit(command: SetTimeLimits, facts: Facts) -> list[str]:
 
 _TELLERS: dict[type, Any] = {
     RevokeTask: _revoke,
+    SendTask: _send,
     ShutdownWorker: _shutdown,
     RestartPool: _restart,
     GrowPool: _grow,

@@ -4,34 +4,26 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from meadow.commands import CommandReply
+from meadow.commands import AnyCommand, CommandReply, RevokeTask, SendTask
+from meadow_web.replies import Reply, answered, read_replies
 
 LIFETIME = 60.0
 MOST_REPLIES = 20
 
 
-class Reply(Struct, frozen=True):
-    """One worker's answer."""
-
-    worker: str
-    text: str
-    ok: bool
-
-
 class Outcome(Struct, frozen=True):
-    """What the person who confirmed is told."""
+    """What the person who confirmed is told; `task` is the id of the task that was sent."""
 
     ok: bool
     message: str
     target: str = ""
     replies: tuple[Reply, ...] = ()
     more: int = 0
+    task: str = ""
 
 
 class _Sealed(Struct, frozen=True):
@@ -39,22 +31,32 @@ class _Sealed(Struct, frozen=True):
     outcome: Outcome
 
 
-def outcome_of(reply: CommandReply, target: str) -> Outcome:
-    """The controller's reply in words; who confirmed, and who refused."""
-    replies = [_reply(worker, answer) for worker, answer in reply.replies.items()]
-    replies.sort(key=lambda one: (one.ok, one.worker))
+def outcome_of(reply: CommandReply, command: AnyCommand, known: bool | None = None) -> Outcome:
+    """The controller's reply in words; who confirmed, and who refused. `known` says whether there is such a task."""
+    replies = read_replies(reply.replies)
     message = reply.message or ("Done." if reply.ok else f"Not done ({reply.code}).")
-    return Outcome(reply.ok, message[:500], target[:300], tuple(replies[:MOST_REPLIES]), len(replies[MOST_REPLIES:]))
+    if reply.ok and isinstance(command, RevokeTask):
+        message = _broadcast(reply, command, known)
+    return Outcome(
+        reply.ok,
+        message[:500],
+        command.target[:300],
+        tuple(replies[:MOST_REPLIES]),
+        len(replies[MOST_REPLIES:]),
+        _sent(reply) if isinstance(command, SendTask) else "",
+    )
 
 
-def _reply(worker: str, answer: Any) -> Reply:
-    if answer is None:
-        return Reply(worker[:200], "did not answer", False)
-    if isinstance(answer, Mapping):
-        if "error" in answer:
-            return Reply(worker[:200], str(answer["error"])[:300], False)
-        return Reply(worker[:200], str(answer.get("ok", answer))[:300], True)
-    return Reply(worker[:200], str(answer)[:300], True)
+def _broadcast(reply: CommandReply, command: RevokeTask, known: bool | None) -> str:
+    order = f"terminate {command.task_id} with {command.signal}" if command.terminate else f"revoke {command.task_id}"
+    heard = answered(reply.replies) or "workers do not answer to this"
+    message = f"Sent to all workers: {order[:300]}; {heard}."
+    return f"{message} No such task is known here." if known is False else message
+
+
+def _sent(reply: CommandReply) -> str:
+    task_id = reply.value.get("task-id") if reply.ok and isinstance(reply.value, dict) else None
+    return task_id[:300] if isinstance(task_id, str) else ""
 
 
 class Flash:

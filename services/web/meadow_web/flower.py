@@ -9,6 +9,7 @@ from aiohttp import web
 from meadow.queries import FlowerTasks, FlowerTasksQuery, WorkerList, WorkerListQuery, WorkerRow
 from meadow.settings import parse_bool
 from meadow_web.ask import Ask
+from meadow_web.forms import posted
 from meadow_web.pages.page import BadArgument, whole_number
 
 MOST_ROWS = 1000
@@ -52,8 +53,7 @@ def worker_json(row: WorkerRow) -> dict[str, Any]:
 
 async def datatable(ask: Ask, request: web.Request) -> web.Response:
     """A page of tasks for DataTables; raises `BadArgument`."""
-    posted = await request.post() if request.method == "POST" else {}
-    arguments = {**request.query, **{k: v for k, v in posted.items() if isinstance(v, str)}}
+    arguments = {**request.query, **(await posted(request) if request.method == "POST" else {})}
     draw = _number(arguments, "draw")
     start = _number(arguments, "start")
     length = _number(arguments, "length")

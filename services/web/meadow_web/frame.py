@@ -18,6 +18,7 @@ from meadow_web.broker_watch import Banner
 from meadow_web.flash import Outcome
 from meadow_web.formats import FILTERS
 from meadow_web.pages.page import Content, Page, Visit
+from meadow_web.replies import answered, deed, outcome_word, read_replies
 from meadow_web.urls import Urls
 
 SECURITY = {
@@ -35,6 +36,7 @@ NAVIGATION = (
     ("tasks", "Tasks", "/tasks"),
     ("workers", "Workers", "/workers"),
     ("queues", "Queues", "/queues"),
+    ("pipeline", "Pipeline", "/pipeline"),
     ("audit", "Audit", "/audit"),
 )
 
@@ -63,7 +65,9 @@ class Frame:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._environment.filters.update(FILTERS)
+        self._environment.filters.update(
+            FILTERS, deed=deed, outcome_word=outcome_word, answered=answered, read_replies=read_replies
+        )
         self._environment.globals.update(urls=urls, cluster=cluster, navigation=NAVIGATION, live_pages=live)
 
     def fragment(self, page: Page, content: Content, visit: Visit, banner: Banner | None) -> Fragment:
@@ -74,7 +78,7 @@ class Frame:
             "now": visit.now,
             "closed": visit.closed,
             "here": visit.urls.page(visit.path, **visit.query),
-            "banner": banner if page.name != "overview" else None,  # its verdict says the same
+            "banner": banner if page.name not in ("overview", "pipeline") else None,  # their verdicts say the same
         }
         html = self._environment.get_template(page.template).render(values)
         digest = hashlib.blake2s(f"{content.title}\0{content.mood}\0{html}".encode("utf-8", "replace"), digest_size=12)

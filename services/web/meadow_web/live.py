@@ -8,6 +8,7 @@ slow gets the newest rendering only.
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -17,11 +18,13 @@ from meadow.queries import Changed
 from meadow.service import Watch
 from meadow_web.ask import NoAnswer
 from meadow_web.frame import Fragment
-from meadow_web.pages.page import Page
+from meadow_web.pages.page import BadArgument, Page
 
 log = logging.getLogger(__name__)
 
 MOST_SOCKETS = 1000
+MOST_OF_ONE = 50
+MOST_RENDERINGS = 4
 MOST_VIEWS = 300
 LOOP_SHARE = 0.1
 LONGEST_PAUSE = 5.0
@@ -93,16 +96,24 @@ class Live:
         self._watch = watch
         self._views: dict[object, View] = {}
         self._dropped = 0
+        self._open: Counter[str] = Counter()
+        self._places = asyncio.Semaphore(MOST_RENDERINGS)
         self.renderings = 0
 
-    @property
-    def full(self) -> bool:
-        """Whether one more tab would be one too many."""
-        return self.sockets >= MOST_SOCKETS or len(self._views) >= MOST_VIEWS
+    def refusal(self, client: str, key: object) -> str | None:
+        """Why one more tab of `client` would be one too many, or `None`."""
+        if self._open[client] >= MOST_OF_ONE:
+            return (
+                f"No more than {MOST_OF_ONE} pages are kept live for one address. "
+                "Behind a proxy, --xheaders tells the addresses apart."
+            )
+        if self.sockets >= MOST_SOCKETS or (key not in self._views and len(self._views) >= MOST_VIEWS):
+            return "No more pages can be kept live here."
+        return None
 
     @property
     def sockets(self) -> int:
-        return sum(len(view.listeners) for view in self._views.values())
+        return self._open.total()
 
     def state(self) -> dict[str, int]:
         """For the health check."""
@@ -125,11 +136,26 @@ class Live:
         for view in self._views.values():
             view.dirty.set()
 
-    async def serve(self, request: web.Request, key: object, page: Page, render: Render) -> web.WebSocketResponse:
-        """Keep one tab live until it goes."""
-        socket = web.WebSocketResponse(heartbeat=PING_SECONDS, max_msg_size=LARGEST_MESSAGE)
-        await socket.prepare(request)
-        listener = Listener(socket, request.query.get("have", ""))
+    async def serve(
+        self, request: web.Request, client: str, key: object, page: Page, render: Render
+    ) -> web.WebSocketResponse:
+        """Keep one tab of `client` live until it goes; raises `HTTPServiceUnavailable`."""
+        refusal = self.refusal(client, key)
+        if refusal is not None:
+            raise web.HTTPServiceUnavailable(text=refusal)
+        self._open[client] += 1  # before anything waits: many may come at once
+        try:
+            socket = web.WebSocketResponse(heartbeat=PING_SECONDS, max_msg_size=LARGEST_MESSAGE)
+            await socket.prepare(request)
+            return await self._attend(socket, Listener(socket, request.query.get("have", "")), key, page, render)
+        finally:
+            self._open[client] -= 1
+            if not self._open[client]:
+                del self._open[client]
+
+    async def _attend(
+        self, socket: web.WebSocketResponse, listener: Listener, key: object, page: Page, render: Render
+    ) -> web.WebSocketResponse:
         sender = asyncio.create_task(listener.pump(), name="live sender")
         self._join(key, page, render, listener)
         try:
@@ -196,8 +222,12 @@ class Live:
         self.renderings += 1
         view.watched = None  # until it is known what the page is about now, every notice may concern it
         try:
-            fragment = await view.render()
+            async with self._places:
+                fragment = await view.render()
         except NoAnswer as exc:
+            view.broken = True
+            return _broken(str(exc))
+        except BadArgument as exc:
             view.broken = True
             return _broken(str(exc))
         except web.HTTPException as exc:

@@ -30,7 +30,7 @@ from meadow_web.doing import Doing
 from meadow_web.flash import Flash
 from meadow_web.frame import Fragment, Frame
 from meadow_web.live import Live
-from meadow_web.pages import audit, overview, queues, task, tasks, worker, workers
+from meadow_web.pages import audit, overview, pipeline, queues, task, tasks, worker, workers
 from meadow_web.pages.page import BadArgument, Page, Visit
 from meadow_web.refresh import Refresher
 from meadow_web.urls import Urls
@@ -38,8 +38,17 @@ from meadow_web.urls import Urls
 log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
-PAGES = (overview.PAGE, tasks.PAGE, task.PAGE, workers.PAGE, worker.PAGE, queues.PAGE, queues.BROKER, audit.PAGE)
-NOT_PART_OF_A_VIEW = frozenset({"flash", "refresh"})
+PAGES = (
+    overview.PAGE,
+    tasks.PAGE,
+    task.PAGE,
+    workers.PAGE,
+    worker.PAGE,
+    queues.PAGE,
+    queues.BROKER,
+    pipeline.PAGE,
+    audit.PAGE,
+)
 LONGEST_VIEW = 4096
 
 TITLES = {
@@ -106,7 +115,7 @@ class WebService:
         """Pages, their WebSocket, the actions, the static files, and Flower's endpoints for scripts."""
         return [
             web.get("/live", self._open_live, allow_head=False),
-            web.get("/static/{path:.+}", self._assets.serve, allow_head=False),
+            web.get("/static/{path:(?s:.+)}", self._assets.serve, allow_head=False),
             web.get("/tasks/datatable", self._datatable, allow_head=False),
             web.post("/tasks/datatable", self._datatable),
             web.post("/do/{action}", self._do),
@@ -166,7 +175,7 @@ class WebService:
         return self._frame.page(request, page.section, fragment, self._view_of(visit), outcome)
 
     def _visit(self, page: Page, path: str, params: dict[str, str], query: dict[str, str], closed: str | None) -> Visit:
-        kept = {key: value for key, value in query.items() if key not in NOT_PART_OF_A_VIEW}
+        kept = page.known(query)
         return Visit(self._ask, self._settings, self._urls, time.time(), path, params, kept, closed)
 
     def _view_of(self, visit: Visit) -> str:
@@ -189,7 +198,7 @@ class WebService:
         found = self._match(request.query.get("view", ""))
         if found is None:
             raise web.HTTPNotFound(text="There is no such view.")
-        if not self._settings.auto_refresh or self._live.full:
+        if not self._settings.auto_refresh:
             raise web.HTTPServiceUnavailable(text="No more pages can be kept live here.")
         page, path, params, query = found
         closed = self._closed(request)
@@ -197,8 +206,9 @@ class WebService:
         async def render() -> Fragment:
             return await self._render(page, self._visit(page, path, params, query, closed), request)
 
-        kept = tuple(sorted((key, value) for key, value in query.items() if key not in NOT_PART_OF_A_VIEW))
-        return await self._live.serve(request, (path, kept, closed), page, render)
+        kept = tuple(sorted(page.known(query).items()))
+        client = f"{self._gate.source(request)} {request[ACTOR].name}"
+        return await self._live.serve(request, client, (path, kept, closed), page, render)
 
     def _match(self, view: str) -> tuple[Page, str, dict[str, str], dict[str, str]] | None:
         """The page behind a path with query, as a browser shows it in its address line."""
@@ -217,6 +227,8 @@ class WebService:
             return await flower.datatable(self._ask, request)
         except BadArgument as exc:
             return flower.plain_error(exc)
+        except QuestionInvalid as exc:
+            return flower.plain_error(BadArgument(str(exc)))
         except NoAnswer as exc:
             return web.Response(status=503, text=str(exc), content_type="text/plain", charset="UTF-8")
 

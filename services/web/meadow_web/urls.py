@@ -36,6 +36,9 @@ class Urls:
     def queues(self) -> str:
         return self.page("/queues")
 
+    def pipeline(self, **query: object) -> str:
+        return self.page("/pipeline", **query)
+
     def audit(self, **query: object) -> str:
         return self.page("/audit", **query)
 
@@ -56,6 +59,11 @@ class Urls:
         if page == "worker":
             return self.worker(about["name"])
         return self.page("/" if page == "overview" else f"/{page}", **about)
+
+    def flashed(self, target: str, sealed: str) -> str:
+        """A path of ours with the outcome of an action in its query, before its fragment."""
+        parts = urlsplit(target)
+        return parts._replace(query=f"{parts.query}&flash={sealed}".lstrip("&")).geturl()
 
     def local(self, target: str) -> str:
         """`target` if it is a path of ours, else the first page: nobody is sent away to another site."""

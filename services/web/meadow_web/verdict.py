@@ -1,9 +1,18 @@
 """Is it well? One line of words, and what needs attention, worst first. Pure: an overview in, words out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from meadow.queries import Overview, QueueRow, RatePoint, TaskTypeRow, WorkerRow
+from meadow.queries import (
+    CollectorState,
+    Completeness,
+    GapRow,
+    Overview,
+    QueueRow,
+    RatePoint,
+    TaskTypeRow,
+    WorkerRow,
+)
 from meadow_web.formats import duration, plural, share
 from meadow_web.observed import observed
 
@@ -11,6 +20,7 @@ BAD, WARN, WELL, QUIET = "bad", "warn", "well", "quiet"
 
 RECENT = 600.0
 GONE_RECENTLY = 3600.0
+GAP_RECENT = 3600.0
 SILENT = 20.0
 SKEW = 30.0
 FAILING_SHARE = 0.1
@@ -94,28 +104,60 @@ def waiting(overview: Overview) -> int | None:
 
 
 def _problems(overview: Overview, rates: Rates) -> Iterator[Problem]:
-    yield from _collector_problems(overview)
+    known = bool(overview.workers or overview.tasks_stored)
+    yield from collector_problems(overview.collector, overview.now, known)
+    yield from missing_problems(overview.completeness)
+    yield from gap_problems([gap for gap in overview.gaps if gap.end >= overview.now - GAP_RECENT])
     if overview.collector.connected:  # else silence says nothing about workers and queues
         yield from _worker_problems(overview)
         yield from _queue_problems(overview)
     yield from _failure_problems(overview, rates)
 
 
-def _collector_problems(overview: Overview) -> Iterator[Problem]:
-    collector = overview.collector
+def collector_problems(collector: CollectorState, now: float, known: bool) -> Iterator[Problem]:
+    """What keeps events from being read; `known` says that there was a time when they were."""
     if collector.reported is None:
-        if overview.workers or overview.tasks_stored:
-            yield Problem(BAD, "The collector does not report; nothing new is read from the broker")
+        if known:
+            words = "The collector does not report; nothing new is read from the broker"
+            yield Problem(BAD, words, page="pipeline")
         return
     if not collector.connected:
         words = f"The broker cannot be reached: {collector.broker}"
-        yield Problem(BAD, words, collector.since, detail=collector.error or "")
-    elif overview.now - collector.reported > SILENT:
-        yield Problem(BAD, "The collector has fallen silent; what is shown here is old", collector.reported)
-    if collector.dropped:
-        yield Problem(WARN, f"{plural(collector.dropped, 'event')} had to be dropped; what is shown has gaps")
+        yield Problem(BAD, words, collector.since, "pipeline", detail=collector.error or "")
+    elif now - collector.reported > SILENT:
+        words = "The collector has fallen silent; what is shown here is old"
+        yield Problem(BAD, words, collector.reported, "pipeline")
     if collector.lag is not None and collector.lag > SILENT:
-        yield Problem(WARN, f"Events arrive {duration(collector.lag)} late")
+        yield Problem(WARN, f"Events arrive {duration(collector.lag)} late", page="pipeline")
+
+
+def missing_problems(found: Completeness) -> Iterator[Problem]:
+    """Task starts that workers counted and that never arrived."""
+    if found.missing:
+        where = found.worst if found.workers == 1 else plural(found.workers, "worker")
+        be = "is" if found.missing == 1 else "are"
+        words = f"{plural(found.missing, 'task start')} {be} missing on {where}"
+        yield Problem(WARN, words, found.missing_since, "pipeline")
+
+
+def gap_problems(gaps: Sequence[GapRow]) -> Iterator[Problem]:
+    """Times without events, those of one reason together."""
+    for reason in dict.fromkeys(gap.reason for gap in gaps):
+        alike = [gap for gap in gaps if gap.reason == reason]
+        yield Problem(WARN, gap_words(alike), max(gap.start for gap in alike), "pipeline")
+
+
+def gap_words(gaps: Sequence[GapRow]) -> str:
+    """What happened in gaps of one reason."""
+    reason, events = gaps[0].reason, sum(gap.events or 0 for gap in gaps)
+    if reason == "buffer-full":
+        return f"The collector had to drop {plural(events, 'event')}" if events else "The collector had to drop events"
+    if reason == "broker-unavailable":
+        return f"Nothing could be read from the broker for {duration(sum(gap.end - gap.start for gap in gaps))}"
+    if reason == "stream-limit":
+        return "Facts were deleted from the stream before they were stored"
+    some = plural(events, "event") if events else "Events"
+    return f"{some} never arrived: {reason.replace('-', ' ')}"
 
 
 def _worker_problems(overview: Overview) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from celery import Celery
 
-from meadow.broker import BrokerConfig
+from meadow.broker import BrokerAdapter, BrokerConfig
 from meadow.bus import Bus
 from meadow.codec import decode_batch
 from meadow.events import AnyFact
@@ -28,9 +28,11 @@ F = TypeVar("F")
 
 
 @asynccontextmanager
-async def running_collector(context: Context, broker: BrokerConfig) -> AsyncIterator[CollectorService]:
-    """A collector that is connected to the broker."""
-    service = build(context, broker)
+async def running_collector(
+    context: Context, broker: BrokerConfig, adapter: BrokerAdapter | None = None
+) -> AsyncIterator[CollectorService]:
+    """A collector that is connected to the broker, by the adapter that fits best or by another."""
+    service = CollectorService(context, broker, adapter) if adapter is not None else build(context, broker)
     await service.listen()
     await service.speak()
     try:

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, func, select
 
 from meadow.queries import Overview, RatePoint, TaskTypeRow
 from meadow_api.store.flower_reads import count_all
+from meadow_api.store.pipeline_reads import HOUR, read_gaps, read_tallies, totalled
 from meadow_api.store.queue_reads import list_queues, read_collector
 from meadow_api.store.schema import rollups, tasks
 from meadow_api.store.task_reads import Present, find_cluster, newest_tasks
@@ -45,6 +46,8 @@ def read_overview(
         running=running,
         collector=read_collector(connection, cluster_name),
         tasks_stored=count_all(connection, cluster_name),
+        completeness=totalled(read_tallies(connection, cluster, now - HOUR)),
+        gaps=read_gaps(connection, cluster, now - max(seconds, HOUR)),
     )
 
 

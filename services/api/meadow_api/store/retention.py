@@ -13,6 +13,7 @@ FINE_KEPT = 3 * HOUR
 COARSE_KEPT = 30 * DAY
 SAMPLES_KEPT = DAY
 GAPS_KEPT = 30 * DAY
+SCORES_KEPT = 8 * DAY
 
 
 def forget_tasks(connection: Connection, now: float, days: float, most: int) -> int:
@@ -44,6 +45,7 @@ def forget_history(connection: Connection, now: float, worker_days: float) -> in
             old = (rollups.c.cluster == cluster, rollups.c.step == step, rollups.c.at < now - kept)
             deleted += connection.execute(delete(rollups).where(*old)).rowcount
     deleted += connection.execute(delete(gaps).where(gaps.c.end < now - GAPS_KEPT)).rowcount
+    deleted += connection.execute(delete(schema.scores).where(schema.scores.c.at < now - SCORES_KEPT)).rowcount
     prune_digests(connection)
     if worker_days > 0:
         deleted += _forget_workers(connection, now - worker_days * DAY)
@@ -69,7 +71,7 @@ def _forget_workers(connection: Connection, before: float) -> int:
         )
     )
     for cluster, hostname in old:
-        for table in (workers, schema.worker_counts, schema.inspections):
+        for table in (workers, schema.worker_counts, schema.inspections, schema.lives):
             _forget_worker(connection, table, cluster, hostname)
     return len(old)
 

@@ -215,6 +215,28 @@ gaps = Table(
     sqlite_with_rowid=False,
 )
 
+lives = Table(
+    "lives",
+    metadata,
+    _cluster(),
+    Column("hostname", Text, primary_key=True),
+    Column("lives", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+scores = Table(
+    "scores",
+    metadata,
+    _cluster(),
+    Column("at", Integer, primary_key=True),
+    Column("hostname", Text, primary_key=True),
+    Column("expected", Integer, nullable=False),
+    Column("seen", Integer, nullable=False),
+    Column("lost_from", Float),
+    Column("lost_until", Float),
+    sqlite_with_rowid=False,
+)
+
 audit = Table(
     "audit",
     metadata,

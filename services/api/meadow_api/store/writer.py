@@ -17,6 +17,7 @@ from meadow_api.errors import PositionMoved
 from meadow_api.intake import ClusterFacts, Group
 from meadow_api.presence import WorkerRecord
 from meadow_api.store import schema
+from meadow_api.store.completeness_writes import Observed, load_lives, write_completeness
 from meadow_api.store.database import Database
 from meadow_api.store.task_writes import SLICE, RollupKey, WrittenTasks, write_tasks
 
@@ -42,6 +43,7 @@ class Changes:
     topics: set[str] = field(default_factory=set)
     tasks: list[str] = field(default_factory=list)
     workers: dict[str, WorkerRecord] = field(default_factory=dict)
+    observed: Observed | None = None
 
 
 class Writer:
@@ -52,6 +54,7 @@ class Writer:
         self._clusters: dict[str, int] = {}
         self._digests: set[bytes] = set()
         self._digest_order: deque[bytes] = deque()
+        self._observed: dict[str, Observed] = {}
         self.board: Board = {}
 
     @property
@@ -61,7 +64,7 @@ class Writer:
 
     async def load(self) -> None:
         """Read what writing needs to know; after opening, and whenever the file was replaced."""
-        self._clusters, self.board, digests = await self._database.read(_load)
+        self._clusters, self.board, self._observed, digests = await self._database.read(_load)
         self._digests, self._digest_order = set(digests), deque(digests)
 
     async def position(self, stream: str) -> Position | None:
@@ -85,6 +88,8 @@ class Writer:
         self._remember(group.digests)
         for cluster, changed in changes.items():
             self.board.setdefault(cluster, {}).update(changed.workers)
+            if changed.observed is not None:
+                self._observed.setdefault(cluster, Observed()).renew(changed.observed)
         return changes
 
     async def write_audit(
@@ -109,6 +114,9 @@ class Writer:
         for workers in self.board.values():
             for hostname in [h for h, r in workers.items() if (r.last_seen or 0.0) < before]:
                 del workers[hostname]
+        for cluster, observed in self._observed.items():
+            for hostname in [h for h in observed.lives if h not in self.board.get(cluster, {})]:
+                del observed.lives[hostname]
 
     async def record_gap(self, cluster: str, gap: CollectorGap) -> None:
         """Write that facts are missing."""
@@ -123,6 +131,10 @@ class Writer:
             if name not in ids:
                 ids[name] = cluster_id(connection, name)
             changes[name] = _write_cluster(connection, ids[name], facts, self.board.get(name, {}))
+            observed = self._observed.get(name, Observed())
+            changes[name].observed, scored = write_completeness(connection, ids[name], facts, observed)
+            if scored:
+                changes[name].topics.add("pipeline")
         for digest, sequence in group.digests.items():
             connection.execute(upsert(schema.digests).values(digest=digest, sequence=sequence).on_conflict_do_nothing())
         _advance(connection, stream, before, group.sequence)
@@ -144,13 +156,14 @@ def cluster_id(connection: Connection, name: str) -> int:
     return int(known)
 
 
-def _load(connection: Connection) -> tuple[dict[str, int], Board, list[bytes]]:
+def _load(connection: Connection) -> tuple[dict[str, int], Board, dict[str, Observed], list[bytes]]:
     names = {row.id: row.name for row in connection.execute(select(schema.clusters))}
     board: Board = {name: {} for name in names.values()}
     for row in connection.execute(select(schema.workers)):
         board[names[row.cluster]][row.hostname] = worker_record(row)
     newest = select(schema.digests.c.digest).order_by(schema.digests.c.sequence.desc()).limit(DIGESTS_KEPT)
-    return {name: id for id, name in names.items()}, board, list(connection.execute(newest).scalars())[::-1]
+    digests = list(connection.execute(newest).scalars())[::-1]
+    return {name: id for id, name in names.items()}, board, load_lives(connection, names), digests
 
 
 def worker_record(row: Any) -> WorkerRecord:

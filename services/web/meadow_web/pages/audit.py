@@ -3,6 +3,8 @@
 from meadow.queries import AuditList, AuditListQuery
 from meadow_web.pages.page import Content, Page, Visit
 
+PARAMETERS = frozenset({"target", "actor", "cursor"})
+
 
 async def load(visit: Visit) -> Content:
     """A page of audit records, newest first."""
@@ -17,4 +19,4 @@ async def load(visit: Visit) -> Content:
     return Content("Audit", values)
 
 
-PAGE = Page("audit", "/audit", frozenset({"audit"}), load, section="audit")
+PAGE = Page("audit", "/audit", frozenset({"audit"}), load, section="audit", parameters=PARAMETERS)

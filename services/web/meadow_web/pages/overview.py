@@ -12,6 +12,7 @@ MOST_TYPES = 12
 MOST_WORKERS = 12
 MOST_QUEUES = 12
 MOST_TASKS = 8
+PERIODS = {"15m": "last 15 minutes", "1h": "last hour", "6h": "last 6 hours", "24h": "last 24 hours"}
 
 
 async def load(visit: Visit) -> Content:
@@ -25,7 +26,7 @@ async def load(visit: Visit) -> Content:
     values = {
         "verdict": found,
         "overview": overview,
-        "figures": figures(overview),
+        "figures": figures(overview, PERIODS[span]),
         "charts": (throughput, failures),
         "range": span,
         "ranges": tuple(RANGES),
@@ -41,7 +42,7 @@ async def load(visit: Visit) -> Content:
     return Content("Overview", values, mood=found.mood)
 
 
-def figures(overview: Overview) -> list[tuple[str, str, str]]:
+def figures(overview: Overview, period: str) -> list[tuple[str, str, str]]:
     """The few numbers worth a glance: (label, value, small print)."""
     rates = measure(overview)
     online = [worker for worker in overview.workers if worker.online]
@@ -54,8 +55,8 @@ def figures(overview: Overview) -> list[tuple[str, str, str]]:
         ("Running now", f"{busy:,}", f"of {places:,} processes" if places else ""),
         ("Waiting in queues", "–" if depth is None else f"{depth:,}", ""),
         ("Ended per minute", f"{rates.per_minute:,.0f}", ""),
-        ("Succeeded", f"{ended - failed:,}", ""),
-        ("Failed", f"{failed:,}", f"{100 * failed / ended:.1f} %" if failed and ended else ""),
+        (f"Succeeded, {period}", f"{ended - failed:,}", ""),
+        (f"Failed, {period}", f"{failed:,}", f"{100 * failed / ended:.1f} %" if failed and ended else ""),
     ]
 
 
@@ -67,4 +68,5 @@ PAGE = Page(
     pace=1.0,
     ages=True,
     section="overview",
+    parameters=frozenset({"range"}),
 )

@@ -72,7 +72,8 @@ class Content:
 @dataclass(frozen=True)
 class Page:
     """A page. `topics` are those of change notices that concern it; `pace` is the least number of seconds between two
-    renderings; `ages` says that it also changes by mere waiting (workers that fall silent)."""
+    renderings; `ages` says that it also changes by mere waiting (workers that fall silent); `parameters` are the
+    query's that it knows."""
 
     name: str
     route: str
@@ -81,10 +82,15 @@ class Page:
     pace: float = 0.5
     ages: bool = False
     section: str = ""
+    parameters: frozenset[str] = frozenset()
 
     @property
     def template(self) -> str:
         return f"pages/{self.name}.html"
+
+    def known(self, query: Mapping[str, str]) -> dict[str, str]:
+        """What of a query makes a difference to this page: made-up parameters must not make views of their own."""
+        return {name: query[name] for name in sorted(self.parameters) if query.get(name)}
 
     def concerned(self, notice: Changed, watched: frozenset[str] | None) -> bool:
         """Whether the page may look different after `notice`, given what its last rendering was about."""

@@ -1,16 +1,19 @@
 """One task, read like a story."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
 from meadow.queries import TaskAnswer, TaskQuery
-from meadow_web import literals, phases, story, tracebacks
+from meadow_web import literals, phases, run_again, story, tracebacks
 from meadow_web.pages.page import Content, Page, Visit, as_dicts
 
 TIMES = ("sent", "received", "started", "succeeded", "failed", "retried", "revoked", "rejected")
 DETAILS = ("eta", "expires", "retries", "queue", "exchange", "routing_key", "client", "pid", "clock")
+LABELS = {"revoke": "Revoke", "terminate": "Terminate", "run-again": "Run again"}
+FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED", "REJECTED"})
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -32,11 +35,31 @@ async def load(visit: Visit) -> Content:
         "traceback": tracebacks.parts(str(task["traceback"])) if task.get("traceback") else [],
         "relatives": sorted(relatives, key=lambda row: row["received"] or row["sent"] or row["timestamp"]),
         "audit": answer.audit,
-        "actions": actions(str(task.get("state"))),
+        "labels": LABELS,
+        "actions": buttons(task),
+        "reasons": _reasons(buttons(task), visit.closed),
     }
     title = " ".join(part for part in (task.get("name"), uuid[:8]) if part)
     watched = frozenset({uuid, *(row["uuid"] for row in relatives)})
     return Content(title, values, mood="bad" if task.get("state") == "FAILURE" else "", watched=watched)
+
+
+def buttons(task: Mapping[str, Any]) -> tuple[tuple[str, str | None], ...]:
+    """(action, why it makes no sense now); what is over can be run again."""
+    state = str(task.get("state"))
+    again = (("run-again", run_again.why_not(task)),) if state in FINAL else ()
+    return (*actions(state), *again)
+
+
+def _reasons(offered: tuple[tuple[str, str | None], ...], closed: str | None) -> list[str]:
+    """What stands below the buttons: each reason once, with the buttons that it stops."""
+    if closed:
+        return [closed]
+    stopped: dict[str, list[str]] = {}
+    for name, why in offered:
+        if why:
+            stopped.setdefault(why, []).append(LABELS[name])
+    return [f"{' and '.join(names)}: {why[0].lower()}{why[1:]}" for why, names in stopped.items()]
 
 
 def actions(state: str) -> tuple[tuple[str, str | None], ...]:
@@ -44,7 +67,8 @@ def actions(state: str) -> tuple[tuple[str, str | None], ...]:
     over = state in ("SUCCESS", "FAILURE", "REVOKED", "REJECTED", "ABORTED")
     running = not over and state not in ("PENDING", "RECEIVED", "RETRY")  # states of one's own are said while it runs
     revoke = "It runs already; only terminating stops it." if running else "It is over." if over else None
-    return (("revoke", revoke), ("terminate", None if running else "It does not run."))
+    terminate = None if running else "It is over." if over else "It does not run yet."
+    return (("revoke", revoke), ("terminate", terminate))
 
 
 def _text(label: str, value: Any) -> dict[str, Any]:
@@ -52,4 +76,4 @@ def _text(label: str, value: Any) -> dict[str, Any]:
     return {"label": label, "text": text, "tree": literals.parse(text), "cut": literals.was_cut(text)}
 
 
-PAGE = Page("task", "/task/{uuid:.+}", frozenset({"tasks", "audit"}), load, pace=0.25, section="tasks")
+PAGE = Page("task", "/task/{uuid:(?s:.+)}", frozenset({"tasks", "audit"}), load, pace=0.25, section="tasks")

@@ -32,10 +32,13 @@ COLUMNS = {
 }
 SORTS = frozenset({"name", "state", "received", "started", "runtime", "worker", "timestamp"})
 DESCENDING_FIRST = frozenset({"received", "started", "runtime", "timestamp"})
-QUICK_STATES = ("STARTED", "FAILURE", "RETRY", "SUCCESS")
+QUICK_STATES = ("RECEIVED", "STARTED", "SUCCESS", "RETRY", "FAILURE", "REVOKED")
 STATES = ("PENDING", "RECEIVED", "STARTED", "SUCCESS", "FAILURE", "RETRY", "REVOKED", "REJECTED")
 LIMITS = (25, 50, 100, 250)
 DEFAULT_SORT = "-received"
+PARAMETERS = frozenset({"search", "state", "name", "worker", "sort", "limit", "cursor"})
+MOST_OPTIONS = 200
+FAILED = ("FAILURE", "RETRY")
 
 
 async def load(visit: Visit) -> Content:
@@ -54,13 +57,16 @@ async def load(visit: Visit) -> Content:
     tasks, names = await asyncio.gather(
         visit.ask.api(query, TaskList), visit.ask.api(NamesQuery(cluster=visit.cluster), Names)
     )
+    shown = with_reasons(columns(visit.settings.tasks_columns), query.state)
     values = {
         "tasks": tasks,
         "rows": as_dicts(tasks.rows),
         "names": names,
         "states": sorted({*STATES, *names.states}, key=_state_order),
         "quick_states": QUICK_STATES,
-        "columns": [(name, COLUMNS[name]) for name in columns(visit.settings.tasks_columns)],
+        "columns": [(name, COLUMNS[name]) for name in shown],
+        "reasons": "args" in shown and any(row.exception and row.state in FAILED for row in tasks.rows),
+        "most_options": MOST_OPTIONS,
         "sorts": SORTS,
         "query": query,
         "link": _Links(visit, query),
@@ -76,6 +82,11 @@ def columns(configured: tuple[str, ...]) -> tuple[str, ...]:
     if configured == FLOWER_COLUMNS:
         return DEFAULT_COLUMNS
     return tuple(name for name in configured if name in COLUMNS)
+
+
+def with_reasons(shown: tuple[str, ...], state: str | None) -> tuple[str, ...]:
+    """Where failures are looked for, what failed must be seen: in place of the arguments, or in a column of its own."""
+    return shown if state not in FAILED or {"args", "exception"} & set(shown) else (*shown, "exception")
 
 
 def page_limit(text: str) -> int:
@@ -112,4 +123,4 @@ class _Links:
         return self(sort=other if current == first else first)
 
 
-PAGE = Page("tasks", "/tasks", frozenset({"tasks"}), load, pace=0.25, section="tasks")
+PAGE = Page("tasks", "/tasks", frozenset({"tasks"}), load, pace=0.25, section="tasks", parameters=PARAMETERS)

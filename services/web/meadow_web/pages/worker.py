@@ -76,10 +76,11 @@ def reasons(worker: WorkerRow, inspection: Inspection, closed: str | None) -> Re
 
 PAGE = Page(
     "worker",
-    "/worker/{name:.+}",
+    "/worker/{name:(?s:.+)}",
     frozenset({"workers", "audit"}),
     load,
     pace=0.5,
     ages=True,
     section="workers",
+    parameters=frozenset({"tab", "limit"}),
 )

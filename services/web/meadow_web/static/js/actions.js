@@ -18,7 +18,7 @@ export function toast(element) {
   while (place.children.length > 4) place.firstElementChild.remove();
   revealScripted(place);
   tick(place);
-  if (element.classList.contains("well")) setTimeout(() => element.remove(), 8000);
+  if (element.matches(".well:not(.keep)")) setTimeout(() => element.remove(), 8000);
 }
 
 function complain(words) {
@@ -43,10 +43,10 @@ async function submit(form, submitter, dialog) {
   try {
     const page = await post(button.getAttribute("formaction") ?? form.getAttribute("action"), fields);
     const confirm = page.querySelector("form[data-confirm]");
-    if (confirm && !form.matches("[data-confirm]")) {
+    if (confirm) { // after a fault it comes a second time, with what was typed
       dialog.replaceChildren(document.adoptNode(confirm));
-      dialog.showModal();
-      dialog.querySelector("[data-cancel]").focus();
+      if (!dialog.open) dialog.showModal();
+      dialog.querySelector(form.matches("[data-confirm]") ? "textarea" : "[data-cancel]").focus();
     } else {
       dialog.close();
       outcome(page);
@@ -78,5 +78,5 @@ export function startActions() {
     event.preventDefault(); // typing a reason does not confirm by accident
     dialog.querySelector("button").focus();
   });
-  for (const element of document.querySelectorAll("#toasts .well")) setTimeout(() => element.remove(), 8000);
+  for (const element of document.querySelectorAll("#toasts .well:not(.keep)")) setTimeout(() => element.remove(), 8000);
 }

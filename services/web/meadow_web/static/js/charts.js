@@ -16,6 +16,19 @@ function number(value) {
   return value >= 100 || value === 0 ? Math.round(value).toLocaleString("en") : String(Math.round(value * 10) / 10);
 }
 
+// Where events are known to be missing, behind the lines.
+function shade(plot) {
+  const context = plot.ctx;
+  context.save();
+  context.fillStyle = plot.gapColour;
+  for (const [start, end] of plot.gaps ?? []) {
+    const left = plot.valToPos(Math.max(start, plot.scales.x.min), "x", true);
+    const right = plot.valToPos(Math.min(end, plot.scales.x.max), "x", true);
+    if (right >= left) context.fillRect(left, plot.bbox.top, Math.max(right - left, 2), plot.bbox.height);
+  }
+  context.restore();
+}
+
 function options(chart, width, legend) {
   const axis = colour("");
   const grid = { stroke: getComputedStyle(document.body).getPropertyValue("color-scheme") && axis, width: 0.25 };
@@ -40,7 +53,14 @@ function options(chart, width, legend) {
       return { label: series.label, stroke: tone, width: 1.5, fill: tone.replace(/^rgb\((.*)\)$/, "rgba($1, 0.10)"),
         points: { show: false }, spanGaps: false };
     })],
-    hooks: { setCursor: [(plot) => describe(plot, legend)] },
+    hooks: {
+      init: [(plot) => {
+        plot.gaps = chart.gaps;
+        plot.gapColour = colour("s-gap").replace(/^rgb\((.*)\)$/, "rgba($1, 0.18)");
+      }],
+      drawClear: [shade],
+      setCursor: [(plot) => describe(plot, legend)],
+    },
   };
 }
 
@@ -65,6 +85,7 @@ function draw(element) {
   const known = plots.get(element);
   if (known && known.theme === document.documentElement.dataset.theme) {
     const zoomed = known.plot.scales.x.min > known.first || known.plot.scales.x.max < known.last;
+    known.plot.gaps = chart.gaps;
     known.plot.setData(data, !zoomed);
     if (zoomed) known.plot.redraw();
     Object.assign(known, { first: chart.times[0], last: chart.times.at(-1) });

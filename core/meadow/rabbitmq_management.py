@@ -7,13 +7,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from meadow.broker import BrokerConfig
 from meadow.errors import BrokerUnavailable
 from meadow.events import QueueDepth
-from meadow_kombu.connections import new_connection
 
 SOCKET_TIMEOUT = 2.0
 TOTAL_TIMEOUT = 6.0
@@ -28,18 +27,28 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+@dataclass(frozen=True)
+class Broker:
+    """What the broker's own URL says: the virtual host, and who signs in."""
+
+    virtual_host: str | None
+    user: str | None
+    password: str | None
+
+
 class ManagementApi:
     """Asks for all queues of the broker's virtual host, and keeps those that were asked for."""
 
     supported = True
 
-    def __init__(self, config: BrokerConfig) -> None:
-        self._config = config
+    def __init__(self, api: str, broker: Broker) -> None:
+        self._api = api
+        self._broker = broker
         self._opener = urllib.request.build_opener(_NoRedirect)
 
     def read(self, names: Sequence[str]) -> list[QueueDepth]:
         """The depth of each queue; one that does not exist has a depth of `None`."""
-        url, headers = request_for(self._config)
+        url, headers = request_for(self._api, self._broker)
         try:
             answer = json.loads(self._fetch(url, headers))
         except ValueError as exc:
@@ -70,14 +79,13 @@ class ManagementApi:
             raise BrokerUnavailable(f"The management API cannot be reached: {exc}") from exc
 
 
-def request_for(config: BrokerConfig) -> tuple[str, dict[str, str]]:
+def request_for(api: str, broker: Broker) -> tuple[str, dict[str, str]]:
     """The URL that lists the queues of the broker's virtual host, and the headers that sign in.
 
     The credentials are those in the API's URL, or else the broker's.
     """
-    broker = new_connection(config)
-    parts = urlsplit(config.broker_api or "")
-    user = unquote(parts.username) if parts.username is not None else broker.userid
+    parts = urlsplit(api)
+    user = unquote(parts.username) if parts.username is not None else broker.user
     password = unquote(parts.password) if parts.password is not None else broker.password
     if parts.username is not None and parts.password is None:
         password = ""
