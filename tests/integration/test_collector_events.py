@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ def event(uuid: str, **fields: Any) -> dict[str, Any]:
         "type": "task-started",
         "uuid": uuid,
         "hostname": "w1@stage",
-        "timestamp": 1_790_000_000.0,
+        "timestamp": time.time(),
         "utcoffset": 0,
         "pid": 1,
         "clock": 1,
@@ -193,10 +194,10 @@ async def test_hostile_messages_are_counted_by_reason_and_the_rest_goes_on(
         "no-uuid": 1,
         "bad-type": 1,
         "bad-timestamp": 1,
+        "implausible-time": 1,
     }
     arrived = {fact.uuid: fact for fact in await facts(bus, "tasks")}  # type: ignore[union-attr]
-    assert set(arrived) == {"in a list", "nan beside", "old", "surrogate", "big", "last"}
-    assert arrived["old"].timestamp == 3.5  # type: ignore[union-attr]
+    assert set(arrived) == {"in a list", "nan beside", "surrogate", "big", "last"}
     big, custom = arrived["big"], arrived["surrogate"]
     assert isinstance(big, TaskReceived)
     assert "[cut by Meadow: 99" in (big.kwargs or "")

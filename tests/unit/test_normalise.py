@@ -171,9 +171,16 @@ def test_a_load_average_that_is_none_is_dropped(loadavg: Any) -> None:
     assert (fact.loadavg, fact.freq, fact.active) == ((), 2.0, None)
 
 
-def test_the_clock_of_the_year_1970_is_kept_as_sent_and_the_offset_never_shifts_it() -> None:
-    fact = normaliser.fact(event(timestamp=12.0, utcoffset=-14), SEEN)
-    assert (fact.timestamp, fact.seen) == (12.0, SEEN)
+def test_a_clock_that_is_a_day_off_is_kept_as_sent_and_the_offset_never_shifts_it() -> None:
+    fact = normaliser.fact(event(timestamp=SEEN - 86400.0, utcoffset=-14), SEEN)
+    assert (fact.timestamp, fact.seen) == (SEEN - 86400.0, SEEN)
+
+
+@pytest.mark.parametrize("timestamp", [12.0, SEEN - 31 * 86400.0, SEEN + 31 * 86400.0, SEEN + 50 * 365 * 86400.0])
+def test_a_clock_of_another_year_discards_the_event_under_a_reason_of_its_own(timestamp: float) -> None:
+    with pytest.raises(InvalidEvent) as discarded:
+        normaliser.fact(event(timestamp=timestamp), SEEN)
+    assert discarded.value.reason == "implausible-time"
 
 
 def test_arguments_sent_as_plain_data_are_shown_as_their_repr() -> None:

@@ -91,6 +91,7 @@ def test_secrets_do_not_take_the_short_way_past_redaction() -> None:
         {**HEAD, "type": "task-started", "timestamp": float("nan")},
         {**HEAD, "type": "task-started", "timestamp": "1.5"},
         {**HEAD, "type": "task-started", "timestamp": True},
+        {**HEAD, "type": "task-started", "timestamp": 31 * 86400.0},
         {**HEAD, "type": "task-started", "pid": -1},
         {**HEAD, "type": "task-started", "clock": 2**53 + 1},
         {**HEAD, "type": "task-started", "clock": None},

@@ -30,6 +30,9 @@ from meadow_collector.text import MAX_EXACT_INT, bounded, clean, cut, size_of
 LONGEST_NAME = 255
 SHORT = 1024
 LATEST = 1e11
+FARTHEST = 30 * 86400.0
+"""Seconds that a sender's clock may be away from ours: beyond that it says nothing, and the task would stand at the
+wrong end of every list, and of retention, for ever."""
 MARGIN = 4096
 MAX_LOADS = 8
 
@@ -67,7 +70,7 @@ class Normaliser:
         kind = _identifier(event, "type")
         head = {
             "hostname": _identifier(event, "hostname"),
-            "timestamp": _timestamp(event),
+            "timestamp": _timestamp(event, seen),
             "seen": seen,
             "clock": _count(event.get("clock")) or 0,
             "pid": _count(event.get("pid")),
@@ -183,7 +186,7 @@ def _identifier(event: Event, field: str) -> str:
     raise InvalidEvent("bad-type", f"{field} is a {type(value).__name__}")
 
 
-def _timestamp(event: Event) -> float:
+def _timestamp(event: Event, seen: float) -> float:
     value = event.get("timestamp")
     if value is None:
         raise InvalidEvent("no-timestamp")
@@ -191,6 +194,8 @@ def _timestamp(event: Event) -> float:
         raise InvalidEvent("bad-type", f"timestamp is a {type(value).__name__}")
     if not 0 < value < LATEST:  # not so for NaN either
         raise InvalidEvent("bad-timestamp", "it is not a time in seconds since 1970")
+    if abs(value - seen) > FARTHEST:
+        raise InvalidEvent("implausible-time", "the sender's clock is more than 30 days away from ours")
     return float(value)
 
 

@@ -28,7 +28,7 @@ from meadow.events import (
     WorkerOnline,
 )
 from meadow.redact import Redactor
-from meadow_collector.normalise import LATEST, LONGEST_NAME, MAX_LOADS, SHORT
+from meadow_collector.normalise import FARTHEST, LATEST, LONGEST_NAME, MAX_LOADS, SHORT
 from meadow_collector.outbox import Entry
 from meadow_collector.text import MAX_EXACT_INT
 
@@ -117,6 +117,8 @@ class Shortcut:
             kind, usual = self._usual[type_]
             fact = msgspec.convert(event, usual)
         except (TypeError, KeyError, UnicodeEncodeError, msgspec.ValidationError):
+            return None
+        if abs(fact.timestamp - seen) > FARTHEST:
             return None
         fact.seen = seen
         for name in TEXTS.get(type_, ()):
