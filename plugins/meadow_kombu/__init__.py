@@ -5,10 +5,9 @@ from kombu.transport import TRANSPORT_ALIASES
 from meadow.broker import BrokerAdapter, BrokerConfig, EventSource, QueueReader
 from meadow.hookspecs import hookimpl
 from meadow.settings import Settings
-from meadow_kombu.connections import REDIS, scheme_of
+from meadow_kombu.connections import scheme_of
 from meadow_kombu.event_source import KombuEvents
 from meadow_kombu.queue_readers import open_queue_reader
-from meadow_kombu.redis_events import RedisEvents
 
 
 class KombuAdapter:
@@ -22,9 +21,7 @@ class KombuAdapter:
         return scheme in TRANSPORT_ALIASES or ":" in scheme or "." in scheme
 
     def events(self, config: BrokerConfig) -> EventSource:
-        """Celery's event exchange; on Redis by a shorter way."""
-        if scheme_of(config.url) in REDIS and "sentinel_fanout_compat" not in config.transport_options:
-            return RedisEvents(config)
+        """Celery's event exchange."""
         return KombuEvents(config)
 
     def queue_reader(self, config: BrokerConfig) -> QueueReader:

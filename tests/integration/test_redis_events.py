@@ -165,10 +165,7 @@ class Bomb:
         return (self.path.write_text, ("exploded",))
 
 
-@BOTH
-async def test_hostile_messages_are_counted_by_reason_and_the_rest_goes_on(
-    adapter: BrokerAdapter, redis_server: str, tmp_path: Path
-) -> None:
+async def test_hostile_messages_are_counted_by_reason_and_the_rest_goes_on(redis_server: str, tmp_path: Path) -> None:
     bomb = tmp_path / "bomb"
     deep = b'{"a":' * 200_000
     hostile = {
@@ -186,7 +183,7 @@ async def test_hostile_messages_are_counted_by_reason_and_the_rest_goes_on(
         envelope(b"x", None): "content-type",
     }
     with connected_client(redis_server) as client:
-        async with listening(adapter.events(BrokerConfig(url=redis_server))) as heard:
+        async with listening(RedisAdapter().events(BrokerConfig(url=redis_server))) as heard:
             for message in hostile:
                 await asyncio.to_thread(client.publish, "/0.celeryev/task.multi", message)
             big = json.dumps([{"uuid": "big", "kwargs": "k" * 10_000_000}, {"uuid": "last"}]).encode()
