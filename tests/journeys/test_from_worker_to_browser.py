@@ -67,7 +67,7 @@ async def terminate_a_task(stage: Stage, page: Page, url: str) -> str:
 async def audit_names_alice(page: Page, url: str, uuid: str) -> None:
     await page.goto(f"{url}audit")
     line = page.locator("main tr").filter(has_text=uuid[:8])
-    for words in ("alice", "revoke", "it hangs"):
+    for words in ("alice", "terminate (SIGTERM)", "it hangs"):
         await expect(line.first).to_contain_text(words, ignore_case=True)
 
 
