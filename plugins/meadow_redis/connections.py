@@ -31,9 +31,10 @@ NotAllowed: Any = redis.exceptions.NoPermissionError
 class Link:
     """One open connection: signed in, its database selected."""
 
-    def __init__(self, connection: Any, target: Target) -> None:
+    def __init__(self, connection: Any, target: Target, database: int) -> None:
         self._connection = connection
         self.target = target
+        self.database = database
 
     @property
     def socket(self) -> socket.socket:
@@ -82,10 +83,6 @@ class Door:
             return link
         raise BrokerUnavailable(" ".join(dict.fromkeys(reasons)))
 
-    def database(self) -> int:
-        """The number of the broker's database; raises `BrokerUnavailable`."""
-        return addresses(self._config)[0].database
-
     def has_moved(self, link: Link) -> bool:
         """Whether the sentinels name another master than the one that the link leads to."""
         (address, *_) = addresses(self._config)
@@ -103,7 +100,7 @@ class Door:
             target["host"], target["port"] = self._master(address)
         with redis_errors():
             connection = _connection_class(address)(**_keywords(target, address.database))
-            link = Link(connection, target)
+            link = Link(connection, target, address.database)
             try:
                 connection.connect()
             except BaseException:

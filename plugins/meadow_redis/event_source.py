@@ -70,7 +70,7 @@ class RedisEvents:
         link = self._door.open()
         try:
             self._socket = link.socket
-            self._read(link, _Subscription(self._config, self._door.database(), deliver, discard, connected))
+            self._read(link, _Subscription(self._config, link.database, deliver, discard, connected))
         except (OSError, hiredis.HiredisError) as exc:
             if not self._stopping.is_set():
                 raise BrokerUnavailable(f"The connection to Redis was lost: {explain(exc)}") from exc

@@ -134,9 +134,10 @@ async def test_a_unix_socket_with_a_password_and_a_virtual_host(tmp_path: Path) 
 
 
 async def test_the_first_of_several_brokers_that_answers_is_read(redis_server: str) -> None:
-    url = f"redis://127.0.0.1:{free_port()}/0;{redis_server}"
+    second = redis_server.rpartition("/")[0] + "/5"
+    url = f"redis://127.0.0.1:{free_port()}/0;{second}"
     async with listening(RedisAdapter().events(BrokerConfig(url=url))) as heard:
-        await send(redis_server, "a")
+        await send(second, "a")
         await eventually(lambda: heard.uuids == ["a"])
     assert heard.errors == []
 

@@ -125,12 +125,17 @@ async def listening(source: EventSource, *, patience: float = 15.0) -> AsyncIter
 
 def refusal(adapter: BrokerAdapter, config: BrokerConfig) -> str:
     """Why the broker's events cannot be read."""
-    heard = Heard(adapter.events(config))
+    source = adapter.events(config)
+    heard = Heard(source)
+
+    def connected(**_: Any) -> None:
+        source.stop()
+
     try:
-        heard.source.run(heard.deliver, heard.discard, heard.connected)
+        source.run(heard.deliver, heard.discard, connected)
     except BrokerUnavailable as exc:
         return str(exc)
-    raise AssertionError("the source did not say why it ended")
+    raise AssertionError("the events can be read")
 
 
 class Line:
