@@ -37,13 +37,21 @@ class BrokerConfig(Struct, frozen=True, kw_only=True):
     in_flight_bytes: int = 8 * 1024 * 1024
 
 
+class Dropped(Struct, frozen=True, kw_only=True):
+    """Delivered instead of a body: so many events arrived from `start` to `end` that they had to be given up unread."""
+
+    events: int
+    start: float
+    end: float
+
+
 class Deliver(Protocol):
     """Takes what arrives."""
 
     def __call__(
         self, body: Any, seen: float, stored: Callable[[], None] | None = None, *, redelivered: bool = False
     ) -> None:
-        """One decoded body (one event or a list of them) and the time it arrived. Never blocks, never raises.
+        """One decoded body (one event, a list of them, or `Dropped`) and the time it arrived. Never blocks or raises.
 
         `stored` is called once, from any thread, when all its events are in the stream or were discarded as invalid;
         an adapter that has a broker to tell acknowledges then. It is never called when the connection was lost before

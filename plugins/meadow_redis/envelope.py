@@ -53,6 +53,7 @@ class _Envelope(Struct, frozen=True):
 _usual = msgspec.json.Decoder(_UsualEnvelope)
 _any = msgspec.json.Decoder(_Envelope)
 _json = msgspec.json.Decoder()
+_members = msgspec.json.Decoder(list[msgspec.Raw])
 
 MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
 """What decoders raise; the errors of base64 and UTF-8 are ValueErrors."""
@@ -70,6 +71,14 @@ def decode_message(data: bytes, *, accept_pickle: bool) -> Any:
         except MALFORMED:
             return decode_body(body, JSON, accept_pickle=accept_pickle)
     return decode_body(body, JSON, accept_pickle=accept_pickle)
+
+
+def count_events(data: bytes) -> int:
+    """How many events the message tells of, as far as that can be seen without decoding them."""
+    try:
+        return len(_members.decode(_usual.decode(data).body))
+    except MALFORMED:
+        return 1
 
 
 def _decode_unusual(data: bytes, *, accept_pickle: bool) -> Any:

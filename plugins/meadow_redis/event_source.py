@@ -18,6 +18,7 @@ import hiredis
 
 from meadow.broker import BrokerConfig, Connected, Deliver, Discard
 from meadow.errors import BrokerUnavailable, InvalidEvent
+from meadow_redis.backlog import Backlog, Piece
 from meadow_redis.channels import event_patterns
 from meadow_redis.connections import Door, Link, explain
 from meadow_redis.envelope import decode_message
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 PIECE = 256 * 1024
 """Bytes that are read at once, at most."""
+BACKLOG = 64 * 1024 * 1024
+"""Bytes of messages that may wait to be decoded."""
 REST = 0.004
 """Seconds of rest when all is read: events that come one by one are cheaper to read together."""
 TICK = 1.0
@@ -52,14 +55,22 @@ class Patience(NamedTuple):
 class RedisEvents:
     """A pattern subscription to the event exchange's channels.
 
-    After `quiet` seconds without a byte, Redis is asked whether it is there; after `dead` seconds it is given up. In a
-    lasting quiet, sentinels are asked every `moved_every` seconds whether the master is still the master.
+    At most `backlog` bytes wait to be decoded. After `quiet` seconds without a byte, Redis is asked whether it is
+    there; after `dead` seconds it is given up. In a lasting quiet, sentinels are asked every `moved_every` seconds
+    whether the master is still the master.
     """
 
     def __init__(
-        self, config: BrokerConfig, *, quiet: float = QUIET, dead: float = DEAD, moved_every: float = MOVED_EVERY
+        self,
+        config: BrokerConfig,
+        *,
+        backlog: int = BACKLOG,
+        quiet: float = QUIET,
+        dead: float = DEAD,
+        moved_every: float = MOVED_EVERY,
     ) -> None:
         self._config = config
+        self._backlog = backlog
         self._door = Door(config)
         self._patience = Patience(quiet, dead, moved_every)
         self._stopping = threading.Event()
@@ -68,15 +79,18 @@ class RedisEvents:
     def run(self, deliver: Deliver, discard: Discard, connected: Connected) -> None:
         """Read events until `stop`; raises `BrokerUnavailable`."""
         link = self._door.open()
+        backlog = Backlog(self._backlog)
+        subscription = _Subscription(self._config, link.database, backlog, deliver, discard, connected)
         try:
             self._socket = link.socket
-            self._read(link, _Subscription(self._config, link.database, deliver, discard, connected))
+            self._read(link, subscription)
         except (OSError, hiredis.HiredisError) as exc:
             if not self._stopping.is_set():
                 raise BrokerUnavailable(f"The connection to Redis was lost: {explain(exc)}") from exc
         finally:
             self._socket = None
             link.close()
+            subscription.deliver_all()
 
     def stop(self) -> None:
         """Make `run` return at once, or when an attempt to connect has ended."""
@@ -96,15 +110,16 @@ class RedisEvents:
             try:
                 size = sock.recv_into(buffer)
             except (BlockingIOError, ssl.SSLWantReadError):
-                if not rested:
+                if subscription.deliver_piece():
+                    rested = False
+                elif not rested:
                     time.sleep(REST)
+                    rested = True
                 elif not _readable(sock, min(TICK, self._patience.quiet)):
                     silence.goes_on(time.monotonic())
-                rested = True
                 continue
             if not size:
                 break
-            rested = False
             silence.ended(time.monotonic())
             subscription.feed(buffer, size)
         if not self._stopping.is_set():
@@ -112,10 +127,16 @@ class RedisEvents:
 
 
 class _Subscription:
-    """Makes events of bytes."""
+    """Makes events of bytes: first messages, then, when there is nothing to read, what they say."""
 
     def __init__(
-        self, config: BrokerConfig, database: int, deliver: Deliver, discard: Discard, connected: Connected
+        self,
+        config: BrokerConfig,
+        database: int,
+        backlog: Backlog,
+        deliver: Deliver,
+        discard: Discard,
+        connected: Connected,
     ) -> None:
         options = config.transport_options
         self._patterns = event_patterns(config.event_exchange, database, options)
@@ -125,6 +146,7 @@ class _Subscription:
         self._connected = connected
         self._reader: Any = hiredis.Reader()
         self._repeated = _Repetitions() if len(self._patterns) > 1 else None
+        self._backlog = backlog
 
     def command(self) -> bytes:
         """What subscribes."""
@@ -133,15 +155,27 @@ class _Subscription:
         return packed
 
     def feed(self, buffer: bytearray, size: int) -> None:
-        """Deliver all events that are complete with these bytes."""
-        seen = time.time()
+        """Keep all messages that are complete with these bytes."""
         reader = self._reader
         reader.feed(buffer, 0, size)
-        events: list[Any] = []
+        payloads = []
         while (reply := reader.gets()) is not False:
             payload = self._payload(reply)
-            if payload is None:
-                continue
+            if payload is not None:
+                payloads.append(payload)
+        if payloads:
+            self._backlog.add(Piece(time.time(), payloads))
+
+    def deliver_piece(self) -> bool:
+        """Deliver the events of the oldest messages that wait; whether there were any."""
+        piece = self._backlog.take()
+        dropped = self._backlog.take_dropped()
+        if dropped is not None:
+            self._deliver(dropped, dropped.end)
+        if piece is None:
+            return False
+        events: list[Any] = []
+        for payload in piece.payloads:
             try:
                 body = decode_message(payload, accept_pickle=self._accept_pickle)
             except InvalidEvent as exc:
@@ -152,7 +186,13 @@ class _Subscription:
             else:
                 events.append(body)
         if events:
-            self._deliver(events, seen)
+            self._deliver(events, piece.seen)
+        return True
+
+    def deliver_all(self) -> None:
+        """Deliver whatever has been read."""
+        while self.deliver_piece():
+            pass
 
     def _payload(self, reply: Any) -> bytes | None:
         """What was published, if the reply brings something. Calls `connected` when the subscription stands."""

@@ -1,13 +1,14 @@
 """Redis cuts the connection, dies, hangs, refuses: the reader says so in a sentence, and reads again when it can."""
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from meadow.broker import BrokerAdapter, BrokerConfig
+from meadow.broker import BrokerAdapter, BrokerConfig, Dropped
 from meadow.bus import Bus
 from meadow.errors import BrokerUnavailable
 from meadow.events import CollectorGap, TaskStarted
@@ -88,6 +89,37 @@ async def test_a_reader_that_redis_cuts_off_for_being_behind_says_so_and_goes_on
             client.publish(CHANNEL, EVENT)
             await eventually(lambda: heard.uuids == ["raw", "raw"])
     assert heard.errors[-1] == CUT_OFF
+
+
+async def test_a_flood_is_read_before_it_is_decoded_and_what_is_too_much_is_counted(redis_server: str) -> None:
+    source = RedisEvents(BrokerConfig(url=redis_server), backlog=100_000)
+    flood_ended, held = threading.Event(), threading.Event()
+    with connected_client(redis_server) as client:
+        async with listening(source) as heard:
+            deliver = heard.deliver
+
+            def once_slowly(body: Any, seen: float, *_: Any, **__: Any) -> None:
+                deliver(body, seen)
+                held.set()
+                assert flood_ended.wait(20.0)
+
+            heard.deliver = once_slowly  # type: ignore[method-assign]
+            client.client_kill_filter(_type="pubsub")  # the next connection takes the new way
+            await eventually(lambda: heard.connections == 2)
+            client.publish(CHANNEL, EVENT)
+            await eventually(held.is_set)
+            with client.pipeline(transaction=False) as flood:
+                for _ in range(20_000):
+                    flood.publish(CHANNEL, EVENT)
+                await asyncio.to_thread(flood.execute)
+            flood_ended.set()
+            await eventually(lambda: counted(heard.bodies) == 20_001)
+    assert 0 < sum(body.events for body in heard.bodies if isinstance(body, Dropped)) < 20_000
+    assert len(heard.errors) == 1
+
+
+def counted(bodies: list[Any]) -> int:
+    return sum(body.events if isinstance(body, Dropped) else len(body) for body in bodies)
 
 
 async def test_a_restarted_server_is_read_again(tmp_path: Path) -> None:

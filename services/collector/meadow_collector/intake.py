@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from meadow import subjects
+from meadow.broker import Dropped
 from meadow.codec import encode
 from meadow.errors import InvalidEvent
 from meadow.events import CeleryEvent, WorkerEvent
@@ -46,6 +47,10 @@ class Intake:
         self, body: Any, seen: float, stored: Callable[[], None] | None = None, *, redelivered: bool = False
     ) -> None:
         """One message: an event or a list of them. See `meadow.broker.Deliver`."""
+        if isinstance(body, Dropped):
+            self.received += body.events
+            self._outbox.note_dropped(body.start, body.end, body.events)
+            return
         largest = self._largest_event()
         shortcut = self._shortcut.take
         entries = []

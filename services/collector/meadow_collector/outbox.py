@@ -86,12 +86,20 @@ class Outbox:
         if before < self._enough <= after:
             self._signal(self._full_batch)
 
+    def note_dropped(self, start: float, end: float, events: int) -> None:
+        """Events were given up before they came here: they belong to the gap, too."""
+        with self._lock:
+            self._widen_gap(start, end, events)
+
     def _drop(self, entry: Entry) -> None:
         self._bytes -= len(entry.data) + OVERHEAD
         self.left += 1
-        self.dropped += 1
-        gap = self._gap or Gap(entry.seen, entry.seen, 0)
-        self._gap = Gap(min(gap.start, entry.seen), max(gap.end, entry.seen), gap.events + 1)
+        self._widen_gap(entry.seen, entry.seen, 1)
+
+    def _widen_gap(self, start: float, end: float, events: int) -> None:
+        self.dropped += events
+        gap = self._gap or Gap(start, end, 0)
+        self._gap = Gap(min(gap.start, start), max(gap.end, end), gap.events + events)
 
     def _signal(self, event: asyncio.Event) -> None:
         if self._loop is not None:
