@@ -80,7 +80,7 @@ class Frame:
             "here": visit.urls.page(visit.path, **visit.query),
             "banner": banner if page.name not in ("overview", "pipeline") else None,  # their verdicts say the same
         }
-        html = self._environment.get_template(page.template).render(values)
+        html = self._environment.get_template(content.template or page.template).render(values)
         digest = hashlib.blake2s(f"{content.title}\0{content.mood}\0{html}".encode("utf-8", "replace"), digest_size=12)
         title = f"{content.title} · Meadow"
         return Fragment(html, title, content.mood, content.status, content.watched, digest.hexdigest())

@@ -60,13 +60,15 @@ class Visit:
 @dataclass(frozen=True)
 class Content:
     """What a page shows. `values` go to the template; `watched` are the ids of the tasks, or the names of the workers,
-    that it is about (`None`: any); `mood` colours the tab's icon; `status` is the HTTP status."""
+    that it is about (`None`: any); `mood` colours the tab's icon; `status` is the HTTP status; `template` takes the place
+    of the page's own."""
 
     title: str
     values: dict[str, Any]
     mood: str = ""
     watched: frozenset[str] | None = None
     status: int = 200
+    template: str = ""
 
 
 @dataclass(frozen=True)

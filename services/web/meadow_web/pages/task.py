@@ -4,8 +4,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from aiohttp import web
-
 from meadow.queries import TaskAnswer, TaskQuery
 from meadow_web import literals, phases, run_again, story, tracebacks
 from meadow_web.pages.page import Content, Page, Visit, as_dicts
@@ -18,11 +16,11 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 async def load(visit: Visit) -> Content:
-    """The task, its relatives, and what people did to it; raises `HTTPNotFound`."""
+    """The task, its relatives, and what people did to it. One that is not known yet is waited for."""
     uuid = visit.params["uuid"]
     answer = await visit.ask.api(TaskQuery(cluster=visit.cluster, uuid=uuid), TaskAnswer)
     if answer.task is None:
-        raise web.HTTPNotFound(text=f"Unknown task '{_CONTROL.sub('?', uuid)[:200]}'")
+        return _unknown(uuid)
     task, relatives = answer.task, as_dicts(answer.relatives)
     values: dict[str, Any] = {
         "task": task,
@@ -42,6 +40,12 @@ async def load(visit: Visit) -> Content:
     title = " ".join(part for part in (task.get("name"), uuid[:8]) if part)
     watched = frozenset({uuid, *(row["uuid"] for row in relatives)})
     return Content(title, values, mood="bad" if task.get("state") == "FAILURE" else "", watched=watched)
+
+
+def _unknown(uuid: str) -> Content:
+    shown = _CONTROL.sub("?", uuid)[:200]
+    values = {"uuid": shown}
+    return Content("Unknown task", values, watched=frozenset({uuid}), status=404, template="pages/unknown_task.html")
 
 
 def buttons(task: Mapping[str, Any]) -> tuple[tuple[str, str | None], ...]:
