@@ -45,18 +45,27 @@ class Dropped(Struct, frozen=True, kw_only=True):
     end: float
 
 
+class JsonBodies(Struct, frozen=True, gc=False):
+    """Delivered instead of a decoded body: the bodies of messages of type application/json, in order, as they came.
+
+    An adapter that has them undecoded saves the collector half of its work.
+    """
+
+    bodies: Sequence[bytes]
+
+
 class Deliver(Protocol):
     """Takes what arrives."""
 
     def __call__(
         self, body: Any, seen: float, stored: Callable[[], None] | None = None, *, redelivered: bool = False
     ) -> None:
-        """One decoded body (one event, a list of them, or `Dropped`) and the time it arrived. Never blocks or raises.
+        """One decoded body (one event or a list of them), `JsonBodies` or `Dropped`, and the time it arrived.
 
-        `stored` is called once, from any thread, when all its events are in the stream or were discarded as invalid;
-        an adapter that has a broker to tell acknowledges then. It is never called when the connection was lost before
-        and the broker will deliver the message again. `redelivered`: the broker has delivered it before and was never
-        told that it is stored, so its events may be in the stream already.
+        Never blocks or raises. `stored` is called once, from any thread, when all its events are in the stream or were
+        discarded as invalid; an adapter that has a broker to tell acknowledges then. It is never called when the
+        connection was lost before and the broker will deliver the message again. `redelivered`: the broker has
+        delivered it before and was never told that it is stored, so its events may be in the stream already.
         """
 
 
@@ -97,9 +106,14 @@ class QueueReader(Protocol):
 
 
 class BrokerAdapter(Protocol):
-    """One kind of broker."""
+    """One kind of broker.
+
+    `shares`: the collectors of one cluster share its events, each is given a part. Otherwise each of them hears all,
+    and the collectors see to it that one publishes while the others stand by.
+    """
 
     name: str
+    shares: bool
 
     def fits(self, url: str) -> bool:
         """Whether this adapter reads brokers of this URL."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,20 +17,25 @@ from nats.js import errors as js_errors
 from nats.js.kv import KeyValue
 
 from meadow import subjects
-from meadow.errors import AnswerTimedOut, BusError, BusUnavailable, NobodyAnswers
+from meadow.answering import PATIENCE, Answering, Handler
+from meadow.errors import AnswerTimedOut, BusError, BusUnavailable, NobodyAnswers, Superseded
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[bytes], Awaitable[bytes]]
 Listener = Callable[[str, bytes], Awaitable[None]]
 
 READ_AHEAD = 64
 READ_WAIT = 1.0
 READ_PATIENCE = 5.0
 PENDING_BYTES = 64 * 1024 * 1024
-MAX_CONCURRENT_ANSWERS = 64
 CONNECT_SECONDS = 2.0
 DUPLICATE_WINDOW = 120.0
+LEASE_KEPT = 10.0
+"""Seconds after which a lease that nobody renews is forgotten. Whoever waits for it has decided long before."""
+LEASE_PATIENCE = 0.5
+WRONG_LAST_SEQUENCE = 10071
+FENCES_SINCE = (2, 11)
+"""The first nats-server that compares the sequence of another subject than the message's own."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +64,32 @@ class StreamState:
     last: int
 
 
+@dataclass(frozen=True)
+class Fence:
+    """A message is stored only while the message at `sequence` (0: none) is the last one on `subject`."""
+
+    subject: str
+    sequence: int
+
+
+@dataclass(frozen=True)
+class Leased:
+    """What stands in a lease: `revision` changes whenever it is written."""
+
+    revision: int
+    value: bytes
+
+
 class Bus:
     """One connection to NATS with JetStream. Reconnects for ever by itself."""
 
     def __init__(self, client: Client, url: str) -> None:
         self._client = client
         self._jetstream: JetStreamContext = client.jetstream(timeout=5)
-        self._answering: set[asyncio.Task[None]] = set()
+        self._answering: list[Answering] = []
+        self._limits: StreamLimits | None = None
+        self._brief: JetStreamContext = client.jetstream(timeout=LEASE_PATIENCE)
+        self._leases: KeyValue | None = None
         self.url = url
 
     @classmethod
@@ -100,8 +125,7 @@ class Bus:
 
     async def close(self) -> None:
         """Finish the answers under way and close. May be called twice."""
-        if self._answering:
-            await asyncio.wait(self._answering, timeout=2.0)
+        await asyncio.gather(*(answering.finished(2.0) for answering in self._answering))
         if not self._client.is_closed:
             try:
                 async with asyncio.timeout(2.0):
@@ -113,7 +137,11 @@ class Bus:
     # -- streams --------------------------------------------------------------------------------------------------
 
     async def declare_streams(self, limits: StreamLimits) -> None:
-        """Create Meadow's streams, or bring their limits up to date. Calling it again changes nothing."""
+        """Create Meadow's streams, or bring their limits up to date. Calling it again changes nothing.
+
+        From then on, a stream that somebody deletes is made again when it is missed.
+        """
+        self._limits = limits
         await self._declare(
             api.StreamConfig(
                 name=subjects.EVENTS_STREAM,
@@ -150,6 +178,16 @@ class Bus:
         except (js_errors.Error, NatsError) as exc:
             raise BusError(f"The stream {config.name} could not be declared: {_reason(exc)}") from exc
 
+    async def _make_again(self) -> None:
+        """Somebody has deleted a stream: who declared them makes them again."""
+        if self._limits is None:
+            return
+        log.warning("A stream is gone and is made again; what it held is lost.", extra={"action": "nats.stream-gone"})
+        try:
+            await self.declare_streams(self._limits)
+        except BusError as exc:
+            log.warning("%s", exc, extra={"action": "nats.stream-not-made"})
+
     async def stream_state(self, stream: str) -> StreamState:
         """What the stream holds now; raises `BusError`."""
         try:
@@ -160,28 +198,61 @@ class Bus:
         identity = created.isoformat() if created is not None else ""
         return StreamState(identity, int(info.state.first_seq), int(info.state.last_seq))
 
-    async def append(self, subject: str, data: bytes, *, message_id: str | None = None, timeout: float = 5.0) -> int:
+    @property
+    def fences(self) -> bool:
+        """Whether the server can refuse what comes from behind a fence that somebody has moved."""
+        version = self._client.connected_server_version
+        return (version.major, version.minor) >= FENCES_SINCE
+
+    async def append(
+        self,
+        subject: str,
+        data: bytes,
+        *,
+        message_id: str | None = None,
+        timeout: float = 5.0,
+        fence: Fence | None = None,
+    ) -> int:
         """Store one message in the stream that takes `subject`, and give its sequence.
 
-        With a `message_id`, a repetition within two minutes is stored once. Raises `BusUnavailable`.
+        With a `message_id`, a repetition within two minutes is stored once. Raises `BusUnavailable`, and with a `fence`
+        that is not the last message on its subject `Superseded`. Servers before 2.11 heed fences on the message's own
+        subject only.
         """
-        headers = {"Nats-Msg-Id": message_id} if message_id else None
+        headers = {"Nats-Msg-Id": message_id} if message_id else {}
+        if fence is not None and (fence.subject == subject or self.fences):
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(fence.sequence)
+            if fence.subject != subject:
+                headers["Nats-Expected-Last-Subject-Sequence-Subject"] = fence.subject
         try:
-            ack = await self._jetstream.publish(subject, data, timeout=timeout, headers=headers)
+            ack = await self._jetstream.publish(subject, data, timeout=timeout, headers=headers or None)
+        except js_errors.APIError as exc:
+            refused = Superseded if exc.err_code == WRONG_LAST_SEQUENCE else BusUnavailable
+            raise refused(f"NATS did not store a message on {subject}: {_reason(exc)}") from exc
+        except js_errors.NoStreamResponseError as exc:
+            await self._make_again()
+            raise BusUnavailable(f"NATS has no stream for {subject}.") from exc
         except (js_errors.Error, NatsError, TimeoutError) as exc:
             raise BusUnavailable(f"NATS did not store a message on {subject}: {_reason(exc)}") from exc
         return int(ack.seq)
 
-    async def read(self, stream: str, *, after: int | None, subject: str) -> AsyncIterator[list[StreamMessage]]:
+    async def read(self, stream: str, *, after: int | None, subject: str) -> AsyncGenerator[list[StreamMessage], None]:
         """Everything on `subject` in `stream` behind sequence `after` (`None`: only what comes from now on), in order,
-        for ever. Yields lists of one or more messages, and an empty list about once a second when nothing comes.
+        until the bus is closed. Yields lists of one or more messages, and an empty list about once a second when
+        nothing comes.
 
         A lost connection or a lost consumer is mended from the last message that was yielded.
         """
         position = after
-        while True:
+        while not self._client.is_closed:  # nats-py says that instead of passing a cancellation on
             try:
+                position = await self._still(stream, position)
                 subscription = await self._open(stream, position, subject)
+            except js_errors.NotFoundError:
+                await self._make_again()
+                yield []
+                await asyncio.sleep(0.5)
+                continue
             except (js_errors.Error, NatsError, TimeoutError) as exc:
                 log.warning("Reading %s has to wait: %s", stream, _reason(exc), extra={"action": "nats.read-waits"})
                 yield []
@@ -245,6 +316,22 @@ class Bus:
             raise BusUnavailable(f"The stream {stream} does not answer: {_reason(exc)}") from exc
         return message.time.timestamp() if message.time is not None else None
 
+    async def last_on(self, stream: str, subject: str) -> StreamMessage | None:
+        """The last message on `subject`, if there is one; raises `BusUnavailable`."""
+        try:
+            message = await self._jetstream.get_last_msg(stream, subject)
+        except js_errors.NotFoundError:
+            return None
+        except (js_errors.Error, NatsError, TimeoutError) as exc:
+            raise BusUnavailable(f"The stream {stream} does not answer: {_reason(exc)}") from exc
+        return StreamMessage(int(message.seq or 0), subject, message.data or b"")
+
+    async def _still(self, stream: str, position: int | None) -> int | None:
+        """The position, or the beginning of a stream that was made anew meanwhile."""
+        if not position:
+            return position
+        return position if (await self._jetstream.stream_info(stream)).state.last_seq >= position else 0
+
     async def _consumer_lives(self, subscription: JetStreamContext.PullSubscription) -> bool:
         if not self.connected:
             return True
@@ -293,7 +380,8 @@ class Bus:
     async def ask(self, subject: str, data: bytes, *, timeout: float = 10.0) -> bytes:
         """Ask and wait for one answer; raises `NobodyAnswers`, `AnswerTimedOut` or `BusUnavailable`."""
         try:
-            message = await self._client.request(subject, data, timeout=timeout)
+            patience = {PATIENCE: f"{timeout:g}"}
+            message = await self._client.request(subject, data, timeout=timeout, headers=patience)
         except NoRespondersError as exc:
             raise NobodyAnswers(f"No service listens on {subject}.") from exc
         except (NatsTimeout, TimeoutError) as exc:
@@ -302,12 +390,14 @@ class Bus:
             raise BusUnavailable(f"Nothing can be asked on {subject}: {_reason(exc)}") from exc
         return bytes(message.data)
 
-    async def answer(self, handlers: Mapping[str, Handler], *, group: str) -> None:
-        """Answer what is asked on each subject. Any member of `group` may answer; at most 64 answers are under way."""
-        places = asyncio.Semaphore(MAX_CONCURRENT_ANSWERS)
+    async def answer(self, handlers: Mapping[str, Handler], *, group: str) -> Answering:
+        """Answer what is asked on each subject, until what is given is stopped. Any member of `group` may answer."""
+        answering = Answering()
+        self._answering.append(answering)
         for subject, handler in handlers.items():
-            await self._client.subscribe(subject, queue=group, cb=self._answerer(handler, places))
+            await answering.listen(self._client, subject, handler, group)
         await self._subscribed()
+        return answering
 
     async def _subscribed(self) -> None:
         """Wait until the server knows of the subscriptions, so that nothing said from now on is missed."""
@@ -317,25 +407,6 @@ class Bus:
             await self._client.flush()
         except (NatsError, TimeoutError) as exc:
             log.debug("A subscription could not be confirmed: %s", _reason(exc))
-
-    def _answerer(self, handler: Handler, places: asyncio.Semaphore) -> Callable[[Msg], Awaitable[None]]:
-        async def work(message: Msg) -> None:
-            try:
-                await message.respond(await handler(message.data))
-            except NatsError as exc:
-                log.warning("An answer on %s was lost: %s", message.subject, _reason(exc), extra={"action": "bus.lost"})
-            except Exception:
-                log.exception("A question on %s was not answered.", message.subject, extra={"action": "bus.answer"})
-            finally:
-                places.release()
-
-        async def heard(message: Msg) -> None:
-            await places.acquire()
-            task = asyncio.create_task(work(message), name=f"answer {message.subject}")
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
-
-        return heard
 
     # -- keys shared by all services --------------------------------------------------------------------------------
 
@@ -367,6 +438,48 @@ class Bus:
             return await self._jetstream.key_value(name)
         except js_errors.NotFoundError:
             return await self._jetstream.create_key_value(api.KeyValueConfig(bucket=name))
+
+    # -- leases -----------------------------------------------------------------------------------------------------
+
+    async def lease(self, name: str) -> Leased | None:
+        """What stands in the lease; `None` when nobody has written it for long. Raises `BusUnavailable` soon."""
+        async with self._lease_bucket() as bucket:
+            try:
+                entry = await bucket.get(name)
+            except js_errors.KeyNotFoundError:
+                return None
+            return Leased(int(entry.revision or 0), bytes(entry.value or b""))
+
+    async def write_lease(self, name: str, value: bytes, *, after: int) -> int:
+        """Write the lease if its revision is still `after` (0: there is none), and give the new one.
+
+        Raises `Superseded` when somebody else has written it, and soon `BusUnavailable`, which leaves open whether it
+        was written.
+        """
+        async with self._lease_bucket() as bucket:
+            try:
+                return int(await bucket.update(name, value, last=after))
+            except js_errors.KeyWrongLastSequenceError as exc:
+                raise Superseded(f"Somebody else has written the lease {name!r}.") from exc
+
+    @asynccontextmanager
+    async def _lease_bucket(self) -> AsyncIterator[KeyValue]:
+        if not self.connected:
+            raise BusUnavailable("There is no connection to NATS.")
+        try:
+            if self._leases is None:
+                self._leases = await self._open_leases()
+            yield self._leases
+        except (js_errors.Error, NatsError, OSError, TimeoutError) as exc:
+            self._leases = None
+            raise BusUnavailable(f"The leases do not answer: {_reason(exc)}") from exc
+
+    async def _open_leases(self) -> KeyValue:
+        try:
+            return await self._brief.key_value(subjects.LEASES_BUCKET)
+        except js_errors.NotFoundError:
+            config = api.KeyValueConfig(bucket=subjects.LEASES_BUCKET, ttl=LEASE_KEPT)
+            return await self._brief.create_key_value(config)
 
 
 async def _connect_once(url: str, name: str) -> Client:

@@ -6,7 +6,7 @@ The version changes when a reader of the old form would misunderstand; a new opt
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -17,6 +17,7 @@ from meadow.events import AnyFact
 VERSION = 1
 
 T = TypeVar("T")
+F = TypeVar("F")
 
 
 class Batch(Struct, frozen=True):
@@ -57,6 +58,28 @@ def decode_batch(data: bytes) -> Batch:
     if batch.v != VERSION:
         raise InvalidMessage(_wrong_version(batch.v))
     return batch
+
+
+class BatchReader(Generic[F]):
+    """Reads batches into facts of the reader's own types, a tagged union that may lack fields that nobody needs there.
+
+    What is not asked for is skipped undecoded.
+    """
+
+    def __init__(self, facts: Any) -> None:
+        fields = [("v", int), ("events", list[facts])]
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(msgspec.defstruct("Batch", fields))
+
+    def read(self, data: bytes) -> list[F]:
+        """The facts of the batch in `data`; raises `InvalidMessage` when it is none or of another version."""
+        try:
+            batch = self._decoder.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+            raise InvalidMessage(_explain(data, exc)) from exc
+        if batch.v != VERSION:
+            raise InvalidMessage(_wrong_version(batch.v))
+        events: list[F] = batch.events
+        return events
 
 
 def _explain(data: bytes, exc: Exception) -> str:

@@ -93,6 +93,15 @@ def with_data_dir(settings: Settings, broker: BrokerConfig | None) -> Settings:
     return replace(settings, data_dir=str(state / "meadow" / f"{settings.cluster}-{mark[:8]}"))
 
 
+def located(settings: Settings) -> Settings:
+    """The settings with the data directory that Meadow uses when it runs with them."""
+    alone = settings.nats_url is not None and settings.app is None and settings.broker is None
+    if alone or settings.data_dir is not None or settings.store:
+        return with_data_dir(settings, None)
+    app = room("controller", "celery_app").load(settings)
+    return with_data_dir(settings, room("collector", "celery_app").describe(app, settings))
+
+
 async def run(plan: Plan) -> None:
     """Run until SIGTERM or SIGINT, or until something fails that cannot be mended; raises what failed."""
     os.umask(0o077)  # streams, store and logs hold what tasks carry
@@ -123,7 +132,8 @@ async def compose(plan: Plan, stack: AsyncExitStack, watch: Watch) -> HttpServer
     server = HttpServer(settings)
     stack.callback(_close_sockets, server)
     server.bind()
-    if plan.collector_child or "api" in plan.services:
+    # Replicas of the api that share a PostgreSQL keep nothing of their own there.
+    if plan.collector_child or ("api" in plan.services and not settings.store):
         stack.enter_context(DataDirectoryLock(Path(settings.data_dir or ".")))
     bus = await stack.enter_async_context(_bus(settings, watch))
     manager, _ = plugins.load()
@@ -139,10 +149,11 @@ async def compose(plan: Plan, stack: AsyncExitStack, watch: Watch) -> HttpServer
     )
     services = [_build(name, context, plan) for name in plan.services]
     stack.push_async_callback(watch.stop)
+    watch.start("loop lag", watch.loop_lag.run())
     stack.push_async_callback(_stop_services, services)
     for service in services:
         await service.listen()
-    await server.start(build_application(settings, gate, services))
+    await server.start(build_application(settings, gate, services, watch=watch))
     stack.push_async_callback(server.stop)
     # Those who hold callers and browsers send them home before the server waits for them; the store closes last.
     stack.push_async_callback(_stop_services, [service for service in services if service.name != "api"])

@@ -6,6 +6,7 @@
     │   └── DataDirectoryInUse  another Meadow owns the data directory
     ├── BusError                NATS did not do what was asked
     │   ├── BusUnavailable      no connection, or it was lost meanwhile
+    │   │   └── Superseded      somebody else was faster, or does this now
     │   ├── NobodyAnswers       no service listens on that subject
     │   └── AnswerTimedOut      a service listens, but did not answer in time
     ├── InvalidMessage          bytes on the bus that no version of Meadow writes
@@ -43,6 +44,10 @@ class BusError(MeadowError):
 
 class BusUnavailable(BusError):
     """There is no connection to NATS."""
+
+
+class Superseded(BusUnavailable):
+    """NATS refused it because somebody else was faster, or does this now."""
 
 
 class NobodyAnswers(BusError):

@@ -169,6 +169,8 @@ class CollectorReported(Fact, frozen=True, kw_only=True, tag="collector-reported
 
     `broker` is the broker's URL without its password. `discarded` counts invalid events by reason since the start,
     `dropped` the events given up because the buffer was full, `lag` the seconds from event to publication.
+    Where one collector of several publishes, it is this one, `standbys` names those that would take over, and
+    `takeovers` counts how often one collector has followed another.
     """
 
     seen: float
@@ -181,6 +183,9 @@ class CollectorReported(Fact, frozen=True, kw_only=True, tag="collector-reported
     dropped: int = 0
     lag: float | None = None
     discarded: dict[str, int] = {}
+    collector: str = ""
+    standbys: tuple[str, ...] = ()
+    takeovers: int = 0
 
 
 class CollectorGap(Fact, frozen=True, kw_only=True, tag="collector-gap"):

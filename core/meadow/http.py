@@ -1,5 +1,6 @@
 """One HTTP server for the services of a process: their routes, the gate in front, and the same headers on all."""
 
+import asyncio
 import logging
 import os
 import socket
@@ -11,16 +12,25 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from meadow.access.gate import Gate
+from meadow.codec import encode
 from meadow.errors import SettingsError, StartRefused
-from meadow.service import Service
+from meadow.problems import problem_of
+from meadow.service import Service, Watch
 from meadow.settings import Settings
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+JSON = "application/json"
 MAX_BODY = 8 * 1024 * 1024
+LONGEST_LINE = 64 * 1024
+"""Bytes of a request's first line: the longest search fits in, however much of it is percent-encoded."""
 SHUTDOWN_SECONDS = 2.0
+IDLE_SECONDS = 75.0
+"""How long a connection may wait for the end of its next request's headers."""
+BODY_SECONDS = 60.0
+"""How long a request's body may be on its way."""
 
 
 class PageRenderer(Protocol):
@@ -30,7 +40,14 @@ class PageRenderer(Protocol):
         """A whole page that says what went wrong."""
 
 
-def build_application(settings: Settings, gate: Gate, services: Sequence[Service]) -> web.Application:
+def build_application(
+    settings: Settings,
+    gate: Gate,
+    services: Sequence[Service],
+    *,
+    body_seconds: float = BODY_SECONDS,
+    watch: Watch | None = None,
+) -> web.Application:
     """All routes below the URL prefix, behind the gate."""
     pages: PageRenderer | None = next((s for s in services if hasattr(s, "error_page")), None)  # type: ignore[assignment]
     inner = web.Application(client_max_size=MAX_BODY)
@@ -40,8 +57,9 @@ def build_application(settings: Settings, gate: Gate, services: Sequence[Service
         if hang_up is not None:  # open WebSockets would hold the stop up
             inner.on_shutdown.append(lambda _, hang_up=hang_up: hang_up())  # type: ignore[misc]
     if not any(service.name == "api" for service in services):
-        inner.add_routes([web.get("/healthcheck", _health(services), allow_head=False)])
-    middlewares = [_headers, _errors(settings, pages), gate.middleware, _plain_bodies, _options]
+        inner.add_routes([web.get("/healthcheck", _health(services, watch), allow_head=False)])
+    middlewares = [_headers, _problems(settings), _errors(settings, pages), gate.middleware]
+    middlewares += [*_bodies(body_seconds), _options]
     if not settings.prefix:
         inner.middlewares.extend(middlewares)
         return inner
@@ -50,12 +68,13 @@ def build_application(settings: Settings, gate: Gate, services: Sequence[Service
     return outer
 
 
-def _health(services: Sequence[Service]) -> Handler:
+def _health(services: Sequence[Service], watch: Watch | None) -> Handler:
     async def handler(request: web.Request) -> web.Response:
         """200 while every service of this process is well, 503 otherwise; with their states."""
         states: dict[str, Any] = {service.name: service.health() for service in services}
         well = all(state.get("ok") for state in states.values())
-        return web.json_response({"ok": well, "services": states}, status=200 if well else 503)
+        lag = {} if watch is None else {"loop_lag": watch.loop_lag.seconds}
+        return web.json_response({"ok": well, "services": states, **lag}, status=200 if well else 503)
 
     return handler
 
@@ -86,6 +105,49 @@ async def _options(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     except web.HTTPMethodNotAllowed:
         return web.Response(status=204)
+
+
+def _bodies(seconds: float) -> list[Any]:
+    """What every body must be: as it is, and sent within `seconds`."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not request.can_read_body:
+            return await handler(request)
+
+        def give_up() -> None:
+            if not request.content.is_eof():
+                request.content.set_exception(
+                    web.HTTPRequestTimeout(text=f"The body of the request did not arrive within {seconds:g} s.")
+                )
+
+        timer = asyncio.get_running_loop().call_later(seconds, give_up)
+        try:
+            return await handler(request)
+        finally:
+            timer.cancel()
+
+    return [_plain_bodies, middleware]
+
+
+def _problems(settings: Settings) -> Any:
+    """Below `/api/v1/` every refusal is a problem in JSON, also one that the gate or the router gave in plain text."""
+    versioned = f"{settings.prefix}/api/v1"
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        if response.status < 400 or not request.path.startswith(versioned) or response.content_type == JSON:
+            return response
+        if response.prepared or not isinstance(response, web.Response):
+            return response
+        message = (response.text or "") if response.content_type == "text/plain" else ""
+        response.body = encode(problem_of(response.status, message.strip()))
+        response.headers["Content-Type"] = JSON
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    return middleware
 
 
 def _errors(settings: Settings, pages: PageRenderer | None) -> Any:
@@ -123,8 +185,9 @@ def _message(exc: web.HTTPException) -> str:
 class HttpServer:
     """The listening socket. The port is taken before anything else starts, so that a wrong one is told at once."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, idle_seconds: float = IDLE_SECONDS) -> None:
         self._settings = settings
+        self._idle_seconds = idle_seconds
         self._runner: web.AppRunner | None = None
         self._sockets: list[socket.socket] = []
         self._tls = _tls_context(settings)
@@ -159,7 +222,9 @@ class HttpServer:
             application,
             access_log=logging.getLogger("meadow.access") if self._settings.debug else None,
             handle_signals=False,
+            keepalive_timeout=self._idle_seconds,
             shutdown_timeout=SHUTDOWN_SECONDS,
+            max_line_size=LONGEST_LINE,
             auto_decompress=False,  # a small body must not become a large one, least of all before anybody signed in
         )
         await self._runner.setup()

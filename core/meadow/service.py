@@ -15,6 +15,7 @@ from aiohttp import web
 
 from meadow.access.gate import Gate
 from meadow.bus import Bus
+from meadow.loop_lag import LoopLag
 from meadow.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class Service(Protocol):
 class Watch:
     """Owns the long-running tasks of a process. One that dies of an error ends the process, loudly."""
 
+    loop_lag: LoopLag = field(default_factory=LoopLag)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _failed: asyncio.Event = field(default_factory=asyncio.Event)
     failure: BaseException | None = None

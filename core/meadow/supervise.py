@@ -134,6 +134,7 @@ async def collect(orders: Orders) -> None:
         context = Context(settings=settings, bus=bus, plugins=manager, gate=gate, watch=watch)
         service = room("collector", "service").build(context, orders.broker)
         stack.push_async_callback(watch.stop)
+        watch.start("loop lag", watch.loop_lag.run())
         stack.push_async_callback(service.stop)
         await service.listen()
         await service.speak()

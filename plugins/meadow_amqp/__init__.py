@@ -13,6 +13,7 @@ class AmqpAdapter:
     """Fits what speaks AMQP 0-9-1: `amqp`, `amqps` and `pyamqp`."""
 
     name = "amqp"
+    shares = True
 
     def fits(self, url: str) -> bool:
         """Whether the URL, or the first of several, names such a broker."""

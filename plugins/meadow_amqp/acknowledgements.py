@@ -9,9 +9,9 @@ class Acknowledgements:
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
-        self._told: deque[int] = deque()
+        self._told: deque[tuple[int, int]] = deque()
         self._awake = False
-        self._early: set[int] = set()
+        self._early: dict[int, int] = {}
         self._last = 0
         self._sizes: deque[int] = deque()
         self.bytes = 0
@@ -24,9 +24,9 @@ class Acknowledgements:
         self._sizes.append(size)
         self.bytes += size
 
-    def stored(self, number: int) -> None:
-        """This message is stored, or will never be. May be called from any thread; never waits."""
-        self._told.append(number)
+    def stored(self, first: int, last: int) -> None:
+        """These messages are stored, or will never be. May be called from any thread; never waits."""
+        self._told.append((first, last))
         if not self._awake:
             self._awake = True
             self._wake()
@@ -37,16 +37,13 @@ class Acknowledgements:
         before = self._last
         told, early = self._told, self._early
         while told:
-            number = told.popleft()
-            if number != self._last + 1:
-                early.add(number)
-                continue
-            self._advance()
-            while early and self._last + 1 in early:
-                early.remove(self._last + 1)
-                self._advance()
+            first, last = told.popleft()
+            early[first] = last
+            while (following := early.pop(self._last + 1, None)) is not None:
+                self._advance(following)
         return self._last if self._last > before else None
 
-    def _advance(self) -> None:
-        self._last += 1
-        self.bytes -= self._sizes.popleft()
+    def _advance(self, to: int) -> None:
+        for _ in range(to - self._last):
+            self.bytes -= self._sizes.popleft()
+        self._last = to

@@ -14,6 +14,7 @@ class KombuAdapter:
     """Fits whatever kombu has a transport for."""
 
     name = "kombu"
+    shares = False
 
     def fits(self, url: str) -> bool:
         """Whether kombu knows the scheme, as in `redis://`, `redis+socket://`, or `module:Class://`."""

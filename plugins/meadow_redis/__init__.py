@@ -12,6 +12,7 @@ class RedisAdapter:
     """Fits what kombu's Redis transports fit: `redis`, `rediss`, `redis+socket` and `sentinel`."""
 
     name = "redis"
+    shares = False
 
     def fits(self, url: str) -> bool:
         """Whether the URL, or the first of several, names a Redis."""

@@ -12,8 +12,6 @@ from msgspec import Struct
 from meadow.errors import InvalidEvent
 from meadow.event_body import JSON, LONGEST_DETAIL, decode_body
 
-USUAL_SIZE = 1024 * 1024
-
 
 class _Base64(Struct, frozen=True, gc=False):
     body_encoding: Literal["base64"]
@@ -52,25 +50,26 @@ class _Envelope(Struct, frozen=True):
 
 _usual = msgspec.json.Decoder(_UsualEnvelope)
 _any = msgspec.json.Decoder(_Envelope)
-_json = msgspec.json.Decoder()
 _members = msgspec.json.Decoder(list[msgspec.Raw])
 
 MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
 """What decoders raise; the errors of base64 and UTF-8 are ValueErrors."""
 
 
+def json_body(data: bytes) -> bytes | None:
+    """The undecoded body of a usual message; `None` for any other."""
+    try:
+        return _usual.decode(data).body
+    except MALFORMED:
+        return None
+
+
 def decode_message(data: bytes, *, accept_pickle: bool) -> Any:
     """What the message says: one event or a list of them; raises `InvalidEvent`."""
-    try:
-        body = _usual.decode(data).body
-    except MALFORMED:
-        return _decode_unusual(data, accept_pickle=accept_pickle)
-    if len(body) <= USUAL_SIZE:
-        try:
-            return _json.decode(body)
-        except MALFORMED:
-            return decode_body(body, JSON, accept_pickle=accept_pickle)
-    return decode_body(body, JSON, accept_pickle=accept_pickle)
+    body = json_body(data)
+    if body is not None:
+        return decode_body(body, JSON, accept_pickle=accept_pickle)
+    return _decode_unusual(data, accept_pickle=accept_pickle)
 
 
 def count_events(data: bytes) -> int:

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import hiredis
 
-from meadow.broker import BrokerConfig, Connected, Deliver, Discard
+from meadow.broker import BrokerConfig, Connected, Deliver, Discard, JsonBodies
 from meadow.errors import BrokerUnavailable, InvalidEvent
 from meadow_redis.backlog import Backlog, Piece
 from meadow_redis.channels import event_patterns
 from meadow_redis.connections import Door, Link, explain
-from meadow_redis.envelope import decode_message
+from meadow_redis.envelope import decode_message, json_body
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +159,11 @@ class _Subscription:
         reader = self._reader
         reader.feed(buffer, 0, size)
         payloads = []
+        expected = 4 if self._repeated is None else None
         while (reply := reader.gets()) is not False:
+            if type(reply) is list and len(reply) == expected and reply[0] == b"pmessage":  # nearly always
+                payloads.append(reply[3])
+                continue
             payload = self._payload(reply)
             if payload is not None:
                 payloads.append(payload)
@@ -174,20 +178,29 @@ class _Subscription:
             self._deliver(dropped, dropped.end)
         if piece is None:
             return False
-        events: list[Any] = []
+        bodies: list[bytes] = []
         for payload in piece.payloads:
-            try:
-                body = decode_message(payload, accept_pickle=self._accept_pickle)
-            except InvalidEvent as exc:
-                self._discard(exc.reason, str(exc))
+            body = json_body(payload)
+            if body is not None:
+                bodies.append(body)
                 continue
-            if isinstance(body, list):
-                events += body
-            else:
-                events.append(body)
-        if events:
-            self._deliver(events, piece.seen)
+            self._deliver_json(bodies, piece.seen)
+            bodies = []
+            self._deliver_unusual(payload, piece.seen)
+        self._deliver_json(bodies, piece.seen)
         return True
+
+    def _deliver_json(self, bodies: list[bytes], seen: float) -> None:
+        if bodies:
+            self._deliver(JsonBodies(bodies), seen)
+
+    def _deliver_unusual(self, payload: bytes, seen: float) -> None:
+        try:
+            body = decode_message(payload, accept_pickle=self._accept_pickle)
+        except InvalidEvent as exc:
+            self._discard(exc.reason, str(exc))
+            return
+        self._deliver(body, seen)
 
     def deliver_all(self) -> None:
         """Deliver whatever has been read."""

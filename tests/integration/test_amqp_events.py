@@ -24,15 +24,9 @@ from meadow_amqp.queue_reader import AmqpQueues
 from meadow_collector.service import build, choose_adapter
 from tests.integration.apps.amqp_stage import ask, connected, our_queue, publish, started
 from tests.integration.apps.collector_stage import client_app, facts_of, running_collector, running_worker
-from tests.servers import RabbitMQ, free_port, running_rabbitmq
+from tests.servers import RabbitMQ, free_port
 
 MakeContext = Callable[..., Context]
-
-
-@pytest.fixture(scope="module")
-def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    with running_rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as server:
-        yield server
 
 
 async def test_a_workers_events_arrive_in_order_and_hostile_ones_are_acknowledged_and_counted(

@@ -4,11 +4,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-
-import pytest
 
 from meadow.broker import BrokerConfig
 from meadow.bus import Bus, StreamLimits
@@ -24,12 +22,6 @@ from tests.integration.apps.collector_stage import facts_of, running_collector
 from tests.servers import RabbitMQ, free_port, running_rabbitmq
 
 MakeContext = Callable[..., Context]
-
-
-@pytest.fixture(scope="module")
-def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    with running_rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as server:
-        yield server
 
 
 @asynccontextmanager

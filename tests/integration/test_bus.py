@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from meadow.answering import MOST_UNDER_WAY, MOST_WAITING
 from meadow.bus import Bus, StreamLimits, StreamMessage
 from meadow.errors import AnswerTimedOut, NobodyAnswers
 from meadow.subjects import ALL_EVENTS, AUDIT_STREAM, EVENTS_STREAM, audit, events, query
@@ -123,3 +124,53 @@ async def test_reading_goes_on_behind_a_restart_of_nats(bus: Bus) -> None:
         await eventually(lambda: seen == [b"before", b"after"], timeout=20)
         reading.cancel()
         await client.close()
+
+
+async def test_a_question_whose_asker_gave_up_is_not_answered_any_more(bus: Bus) -> None:
+    release, heard = asyncio.Event(), []
+
+    async def answer(data: bytes) -> bytes:
+        heard.append(data)
+        await release.wait()
+        return data
+
+    await bus.answer({query("busy"): answer}, group="api")
+    before = [asyncio.create_task(bus.ask(query("busy"), b"before")) for _ in range(MOST_UNDER_WAY)]
+    await eventually(lambda: len(heard) == MOST_UNDER_WAY)
+    with pytest.raises(AnswerTimedOut):
+        await bus.ask(query("busy"), b"in vain", timeout=0.2)
+    patient = asyncio.create_task(bus.ask(query("busy"), b"patient"))
+    release.set()
+    assert await patient == b"patient"
+    await asyncio.gather(*before)
+    assert b"in vain" not in heard
+
+
+async def test_who_has_stopped_answering_is_not_asked_any_more(bus: Bus) -> None:
+    async def answer(data: bytes) -> bytes:
+        return data
+
+    first, _ = [await bus.answer({query("which"): answer}, group="api") for _ in range(2)]
+    await first.stop()
+    assert {await bus.ask(query("which"), bytes([n])) for n in range(5)} == {bytes([n]) for n in range(5)}
+    only = await bus.answer({query("alone"): answer}, group="api")
+    await only.stop()
+    with pytest.raises(NobodyAnswers):
+        await bus.ask(query("alone"), b"")
+
+
+async def test_too_many_questions_are_left_unanswered_and_counted(bus: Bus) -> None:
+    release = asyncio.Event()
+
+    async def answer(data: bytes) -> bytes:
+        await release.wait()
+        return data
+
+    answering = await bus.answer({query("flood"): answer}, group="api")
+    asking = [asyncio.create_task(bus.ask(query("flood"), b"", timeout=60.0)) for _ in range(MOST_WAITING + 5)]
+    await eventually(lambda: answering.refused == 5)
+    release.set()
+    done, _ = await asyncio.wait(asking, timeout=5.0)
+    assert len(done) == MOST_WAITING
+    for task in asking:
+        task.cancel()

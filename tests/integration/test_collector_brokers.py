@@ -23,15 +23,9 @@ from meadow.testing import eventually
 from meadow_kombu import KombuAdapter
 from meadow_kombu.queue_readers import open_queue_reader
 from tests.integration.apps.collector_stage import client_app, facts_of, running_collector, running_worker, send_events
-from tests.servers import RabbitMQ, running_rabbitmq
+from tests.servers import RabbitMQ
 
 MakeContext = Callable[..., Context]
-
-
-@pytest.fixture(scope="module")
-def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    with running_rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as server:
-        yield server
 
 
 def ask(server: RabbitMQ, path: str, method: str = "GET", body: dict[str, Any] | None = None) -> Any:

@@ -3,6 +3,7 @@
 import pickle
 import struct
 import sys
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -97,37 +98,42 @@ def test_only_what_is_stored_without_a_hole_is_acknowledged_and_one_wake_up_is_e
     acknowledgements = Acknowledgements(woken)
     for _ in range(5):
         acknowledgements.delivered(10)
-    acknowledgements.stored(2)
-    acknowledgements.stored(3)
+    acknowledgements.stored(3, 3)
+    acknowledgements.stored(2, 2)
     assert woken.times == 1
     assert acknowledgements.due() is None
     assert (len(acknowledgements), acknowledgements.bytes) == (5, 50)
-    acknowledgements.stored(1)
+    acknowledgements.stored(1, 1)
     assert woken.times == 2
     assert acknowledgements.due() == 3
     assert (len(acknowledgements), acknowledgements.bytes) == (2, 20)
     assert acknowledgements.due() is None
-    acknowledgements.stored(5)
-    acknowledgements.stored(4)
+    acknowledgements.stored(5, 5)
+    acknowledgements.stored(4, 4)
     assert acknowledgements.due() == 5
     assert (len(acknowledgements), acknowledgements.bytes) == (0, 0)
 
 
-@given(st.permutations(range(1, 12)), st.sets(st.integers(0, 10)))
-def test_everything_is_acknowledged_in_the_end_and_nothing_too_early(order: list[int], asked: set[int]) -> None:
+@given(st.permutations(range(12)), st.lists(st.integers(1, 4), min_size=12, max_size=12), st.sets(st.integers(0, 11)))
+def test_everything_is_acknowledged_in_the_end_and_nothing_too_early(
+    order: list[int], sizes: list[int], asked: set[int]
+) -> None:
     acknowledgements = Acknowledgements(lambda: None)
-    for _ in order:
+    ends = list(accumulate(sizes))
+    for _ in range(ends[-1]):
         acknowledgements.delivered(1)
     stored: set[int] = set()
     last = 0
-    for index, number in enumerate(order):
-        acknowledgements.stored(number)
-        stored.add(number)
+    for index, group in enumerate(order):
+        numbers = range(ends[group] - sizes[group] + 1, ends[group] + 1)
+        acknowledgements.stored(numbers[0], numbers[-1])
+        stored.update(numbers)
         if index in asked or index == len(order) - 1:
             last = acknowledgements.due() or last
             assert set(range(1, last + 1)) <= stored
             assert last + 1 not in stored
-    assert last == 11
+    assert last == ends[-1]
+    assert acknowledgements.bytes == 0
 
 
 @pytest.mark.parametrize(

@@ -75,3 +75,28 @@ async def test_in_a_hurry_nothing_waits_for_others() -> None:
     async with asyncio.timeout(1):
         await waiting
         await outbox.filled(patience=3600.0)
+
+
+def block(*numbers: int) -> Entry:
+    data = b",".join(b'{"type":"task-started","uuid":"%d"}' % number for number in numbers)
+    return Entry("tasks", float(numbers[0]), data, len(numbers))
+
+
+def test_facts_that_were_encoded_together_count_one_by_one() -> None:
+    outbox = Outbox(3 * (len(block(1, 2, 3).data) + OVERHEAD), enough=5)
+    outbox.put([block(1, 2, 3), block(4, 5, 6), block(7, 8, 9)])
+    assert len(outbox) == 9
+    outbox.put([block(0, 1, 2)])
+    assert (len(outbox), outbox.dropped) == (9, 3)
+    assert outbox.take_gap() == Gap(start=1.0, end=1.0, events=3)
+    assert [entry.events for entry in outbox.take(7, 10_000)] == [3, 3]
+    assert [entry.events for entry in outbox.take(1, 10_000)] == [3]
+    assert (len(outbox), outbox.bytes) == (0, 0)
+
+
+def test_facts_that_were_encoded_together_can_be_had_one_by_one() -> None:
+    together = block(4, 5)
+    singles = together.singles()
+    assert [single.data for single in singles] == [block(4).data, block(5).data]
+    assert [(single.kind, single.seen, single.events) for single in singles] == [("tasks", 4.0, 1)] * 2
+    assert singles[0].singles() == [singles[0]]

@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meadow.broker import JsonBodies
 from meadow.codec import decode_batch, encode, join_batch
 from meadow.errors import InvalidEvent
+from meadow.event_body import JSON, decode_body
 from meadow.events import AnyFact
 from meadow.redact import Redactor
 from meadow_collector.intake import Intake, kind_of
-from meadow_collector.normalise import Normaliser
+from meadow_collector.normalise import Normaliser, each
 from meadow_collector.outbox import Outbox
 from meadow_collector.shortcut import FACTS, Shortcut
 
@@ -84,8 +86,10 @@ def test_secrets_do_not_take_the_short_way_past_redaction() -> None:
         {**HEAD, "type": "queues-observed"},
         {**HEAD, "type": "task-started", "uuid": ""},
         {**HEAD, "type": "task-started", "uuid": "u" * 256},
-        {**HEAD, "type": "task-started", "uuid": "\u00fc"},
+        {**HEAD, "type": "task-started", "uuid": "\ud800"},
         {**HEAD, "type": "task-started", "uuid": "\x00"},
+        {**HEAD, "type": "task-received", "name": "\u00fc" * 513},
+        {**HEAD, "type": "task-received", "args": "\u00fc" * (LIMIT // 2)},
         {**HEAD, "type": "task-started", "hostname": None},
         {**HEAD, "type": "task-started", "timestamp": 0},
         {**HEAD, "type": "task-started", "timestamp": float("nan")},
@@ -139,6 +143,85 @@ def test_the_short_way_never_leads_elsewhere_than_the_careful_way(event: dict[st
     if entry is not None:
         assert read(entry.data) == careful(event)
     assert repr(event) == before
+
+
+def told(bodies: list[bytes], limit: int = LIMIT, redactor: Redactor | None = None) -> tuple[list[AnyFact], Intake]:
+    """What an intake makes of messages in JSON that arrived together."""
+    outbox = Outbox(10_000_000, enough=10)
+    intake = Intake(outbox, redactor or Redactor(), limit, lambda: 1_000_000)
+    intake.deliver(JsonBodies(bodies), 9.0)
+    entries = outbox.take(10**6, 10**9)
+    assert sum(entry.events for entry in entries) + sum(intake.discarded.values()) == intake.received
+    singles = [single for entry in entries for single in entry.singles()]
+    facts = [read(single.data) for single in singles]
+    assert [single.kind for single in singles] == [kind_of(fact) for fact in facts]  # type: ignore[arg-type]
+    return facts, intake
+
+
+def test_usual_messages_in_json_are_packed_together_in_their_order() -> None:
+    outbox = Outbox(10_000_000, enough=100)
+    tasks = [{**HEAD, **event, "uuid": f"u{number}"} for number, event in enumerate(USUAL[:11])]
+    beat = {**HEAD, **USUAL[12]}
+    bodies = [json.dumps(body).encode() for body in (tasks[0], tasks[1:6], beat, tasks[6:])]
+    Intake(outbox, Redactor(), LIMIT, lambda: 1_000_000).deliver(JsonBodies(bodies), 9.0)
+    entries = outbox.take(100, 10**6)
+    assert [(entry.kind, entry.events) for entry in entries] == [("tasks", 6), ("workers", 1), ("tasks", 5)]
+    facts = decode_batch(join_batch("c", "i", [entry.data for entry in entries])).events
+    assert list(facts) == [careful(event) for event in (*tasks[:6], beat, *tasks[6:])]
+
+
+def test_an_unusual_message_keeps_its_place_among_usual_ones() -> None:
+    bodies = [
+        json.dumps({**HEAD, "type": kind, "uuid": uuid}).encode()
+        for kind, uuid in (("task-started", "a"), ("task-progress", "b"), ("task-started", "c"), ("task-started", ""))
+    ]
+    facts, intake = told([*bodies, b"no json", b"[]", json.dumps({**HEAD, "type": "task-started"}).encode()])
+    assert [fact.uuid for fact in facts] == ["a", "b", "c", "u"]  # type: ignore[union-attr]
+    assert intake.discarded == {"no-uuid": 1, "undecodable": 1}
+
+
+def test_one_text_that_must_be_mended_does_not_change_its_neighbours() -> None:
+    usual = {**HEAD, "type": "task-failed", "exception": "E('\u00e9')", "traceback": "password='hunter2'"}
+    odd = {**HEAD, "type": "task-received", "uuid": "v", "name": "a\x00b", "args": "token='hunter2'"}
+    facts, _ = told([json.dumps(event).encode() for event in (usual, odd, usual)])
+    assert facts == [careful(usual), careful(odd), careful(usual)]
+    assert "hunter2" not in str(facts)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"type":"task-started","type":"task-failed","hostname":"h","uuid":"u","timestamp":1}',
+        b'{"hostname":"h","uuid":"u","uuid":"v","timestamp":1,"type":"task-started"}',
+        b'{"hostname":"h","uuid":"u","timestamp":1,"type":"task-started"},{"hostname":"h"}',
+        b'{"hostname":"h","uuid":"u","timestamp":1,"type":"task-received","kwargs":"p\\u0061ssword=\'hunter2\'"}',
+        b'{"hostname":"h","uuid":"u","timestamp":1,"type":"task-received","kwargs":"redis:\\/\\/a:hunter2@h"}',
+        b'{"hostname":"h","uuid":"u","timestamp":1,"type":"task-started","seen":77.5,"clock":3.0}',
+        b'{"hostname":"h","uuid":"u","timestamp":1,"type":"task-started","extra":"\xff"}',
+        b'{"hostname":"h","uuid":"\\ud800","timestamp":NaN,"type":"task-started"}',
+        b'[{"hostname":"h","uuid":"u","timestamp":1,"type":"worker-online"}]',
+        b'[{"hostname":"h","uuid":"u","timestamp":1,"type":"task-started"},{"hostname":"h"},5]',
+        b'\xef\xbb\xbf{"hostname":"h","uuid":"u","timestamp":1,"type":"task-started"}',
+        b"[" * 100_000,
+        b"",
+    ],
+)
+def test_odd_json_is_read_as_it_always_was(body: bytes) -> None:
+    facts, _ = told([body])
+    try:
+        content = decode_body(body, JSON, accept_pickle=False)
+    except InvalidEvent:
+        content = []
+    assert facts == [fact for event in each(content) if (fact := careful(event)) is not None]
+    assert "hunter2" not in str(facts)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.one_of(events, st.lists(events, max_size=3)), max_size=4))
+def test_messages_in_json_lead_where_the_careful_way_leads(contents: list[Any]) -> None:
+    facts, _ = told([json.dumps(content).encode() for content in contents])
+    expected = [careful(event) for content in contents for event in each(content)]
+    assert repr(facts) == repr([fact for fact in expected if fact is not None])
 
 
 def test_the_intake_cuts_what_the_shortcut_would_let_through() -> None:

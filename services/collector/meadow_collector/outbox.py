@@ -9,16 +9,31 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import msgspec
+
 OVERHEAD = 150
 """Bytes that an entry takes in memory besides its data, roughly."""
 
+_members = msgspec.json.Decoder(list[msgspec.Raw])
+
 
 class Entry(NamedTuple):
-    """One fact, encoded. `kind` is the last part of its subject, `seen` when the collector saw it."""
+    """Facts of one kind that were seen together: encoded, one after the other with commas between them.
+
+    `kind` is the last part of their subject, `seen` when the collector saw them, `events` how many they are.
+    """
 
     kind: str
     seen: float
     data: bytes
+    events: int = 1
+
+    def singles(self) -> "list[Entry]":
+        """The same facts, each as an entry of its own."""
+        if self.events == 1:
+            return [self]
+        facts = _members.decode(b"[" + self.data + b"]")
+        return [Entry(self.kind, self.seen, bytes(fact)) for fact in facts]
 
 
 class Gap(NamedTuple):
@@ -34,8 +49,9 @@ class Outbox:
 
     def __init__(self, limit_bytes: int, enough: int) -> None:
         self._limit = limit_bytes
-        self._enough = enough
+        self.enough = enough
         self._entries: deque[Entry] = deque()
+        self._events = 0
         self._bytes = 0
         self._lock = threading.Lock()
         self._gap: Gap | None = None
@@ -51,7 +67,8 @@ class Outbox:
         """How many entries have left the outbox since the start, taken or dropped."""
 
     def __len__(self) -> int:
-        return len(self._entries)
+        """How many facts wait."""
+        return self._events
 
     @property
     def bytes(self) -> int:
@@ -68,14 +85,15 @@ class Outbox:
         `stored` is called once, from any thread, when these and all that were put before are settled.
         """
         with self._lock:
-            before = len(self._entries)
+            before = self._events
             for entry in entries:
                 self._entries.append(entry)
+                self._events += entry.events
                 self._bytes += len(entry.data) + OVERHEAD
             while self._bytes > self._limit and self._entries:
                 self._drop(self._entries.popleft())
-            after = len(self._entries)
-            self._put = self.left + after
+            after = self._events
+            self._put = self.left + len(self._entries)
             if stored is not None and self._settled < self._put:
                 self._receipts.append((self._put, stored))
                 stored = None
@@ -83,7 +101,7 @@ class Outbox:
             stored()
         if before == 0 and after:
             self._signal(self._some)
-        if before < self._enough <= after:
+        if before < self.enough <= after:
             self._signal(self._full_batch)
 
     def note_dropped(self, start: float, end: float, events: int) -> None:
@@ -93,8 +111,9 @@ class Outbox:
 
     def _drop(self, entry: Entry) -> None:
         self._bytes -= len(entry.data) + OVERHEAD
+        self._events -= entry.events
         self.left += 1
-        self._widen_gap(entry.seen, entry.seen, 1)
+        self._widen_gap(entry.seen, entry.seen, entry.events)
 
     def _widen_gap(self, start: float, end: float, events: int) -> None:
         self.dropped += events
@@ -116,10 +135,10 @@ class Outbox:
             self._some.clear()
             if not self._entries:
                 await self._some.wait()
-        if len(self._entries) >= self._enough or self._hurried:
+        if self._events >= self.enough or self._hurried:
             return
         self._full_batch.clear()
-        if len(self._entries) < self._enough and patience > 0:
+        if self._events < self.enough and patience > 0:
             try:
                 async with asyncio.timeout(patience):
                     await self._full_batch.wait()
@@ -127,17 +146,19 @@ class Outbox:
                 return
 
     def take(self, most: int, most_bytes: int) -> list[Entry]:
-        """Remove the oldest entries: at least one, then as many as fit."""
+        """Remove the oldest entries: at least one, then as many as fit into `most` facts and `most_bytes`."""
         taken: list[Entry] = []
-        size = 0
+        events = size = 0
         with self._lock:
-            while self._entries and len(taken) < most:
-                length = len(self._entries[0].data) + 1
-                if taken and size + length > most_bytes:
+            while self._entries:
+                entry = self._entries[0]
+                events += entry.events
+                size += len(entry.data) + 1
+                if taken and (events > most or size > most_bytes):
                     break
-                entry = self._entries.popleft()
+                self._entries.popleft()
                 self._bytes -= len(entry.data) + OVERHEAD
-                size += length
+                self._events -= entry.events
                 taken.append(entry)
             self.left += len(taken)
         return taken
@@ -151,6 +172,16 @@ class Outbox:
                 due.append(self._receipts.popleft()[1])
         for stored in due:
             stored()
+
+    def forget(self) -> None:
+        """Let go of all entries, their receipts and what is to be said of a gap: another collector publishes them."""
+        with self._lock:
+            self.left += len(self._entries)
+            self._entries.clear()
+            self._events = 0
+            self._bytes = 0
+            self._receipts.clear()
+            self._gap = None
 
     def take_gap(self) -> Gap | None:
         """What was dropped since the last call."""

@@ -8,18 +8,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from meadow import subjects
-from meadow.bus import Bus
 from meadow.codec import encode, join_batch
 from meadow.errors import BusUnavailable
 from meadow.events import CollectorGap
 from meadow_collector.outbox import Entry, Outbox
+from meadow_collector.stream import Stream
 
 log = logging.getLogger(__name__)
 
 WINDOW = 8
 LARGEST_BATCH = 1024 * 1024
+MORE = 5
+"""How many times as many facts go into a message when they come faster than NATS takes them."""
+LARGE_BATCH = 256 * 1024
+"""Bytes of such a message; a larger one keeps its readers busy for long, and is sent only when very much waits."""
 ENVELOPE = 4096
 """Bytes kept free in a message for the batch's head and NATS's headers."""
+ROOM_FOR_HEADERS = 1024
 RETRY_PAUSE = 0.25
 APPEND_TIMEOUT = 2.0
 
@@ -43,15 +48,19 @@ class Parcel:
     subject: str
     message_id: str
     data: bytes
-    events: int
-    oldest: float
+    entries: Sequence[Entry]
     settles: int = 0
+
+    @property
+    def events(self) -> int:
+        """How many facts it holds."""
+        return sum(entry.events for entry in self.entries)
 
 
 class Publisher:
     """The only one who takes from the outbox."""
 
-    def __init__(self, bus: Bus, outbox: Outbox, origin: Origin, *, batch_events: int, batch_wait: float) -> None:
+    def __init__(self, bus: Stream, outbox: Outbox, origin: Origin, *, batch_events: int, batch_wait: float) -> None:
         self._bus = bus
         self._outbox = outbox
         self._origin = origin
@@ -93,8 +102,7 @@ class Publisher:
                 task.cancel()
 
     def _pack(self) -> list[Parcel]:
-        most_bytes = min(self.largest_event, LARGEST_BATCH)
-        entries = self._outbox.take(self._batch_events, most_bytes)
+        entries = self._take()
         left = self._outbox.left
         gap = self._outbox.take_gap()
         if gap is not None:
@@ -110,6 +118,14 @@ class Publisher:
             parcels[-1] = replace(parcels[-1], settles=left)
         return parcels
 
+    def _take(self) -> list[Entry]:
+        """What goes into the next messages: more where more waits."""
+        most, most_bytes = self._batch_events, min(self.largest_event, LARGEST_BATCH)
+        if len(self._outbox) > most:
+            most = max(most * MORE, len(self._outbox) // WINDOW)
+            most_bytes = min(most_bytes, max(LARGE_BATCH, self._outbox.bytes // WINDOW))
+        return self._outbox.take(most, most_bytes)
+
     def _parcel(self, kind: str, entries: Sequence[Entry]) -> Parcel:
         self._number += 1
         origin = self._origin
@@ -117,8 +133,7 @@ class Publisher:
             subject=subjects.events(origin.cluster, kind),
             message_id=f"{origin.collector}.{origin.run}.{self._number}",
             data=join_batch(origin.cluster, origin.collector, [entry.data for entry in entries]),
-            events=len(entries),
-            oldest=entries[0].seen,
+            entries=entries,
         )
 
     def _send(self, parcel: Parcel) -> asyncio.Task[int]:
@@ -145,19 +160,39 @@ class Publisher:
         await asyncio.wait([task for _, task in self._window])
         while self._window:
             parcel, task = self._window[0]
+            await asyncio.wait([task])
             if task.exception() is None:
                 self._window.popleft()
                 self._note_stored(parcel)
                 continue
             await asyncio.sleep(RETRY_PAUSE)
-            again = self._send(parcel)
-            self._window[0] = (parcel, again)
-            await asyncio.wait([again])
+            if len(parcel.data) + ROOM_FOR_HEADERS > self._bus.max_payload:
+                self._divide(parcel)
+                continue
+            self._window[0] = (parcel, self._send(parcel))
+
+    def _divide(self, parcel: Parcel) -> None:
+        """Put smaller parcels in the place of the oldest, which NATS no longer takes since it was restarted; a single
+        fact that is too large is given up and counted.
+        """
+        self._window.popleft()
+        entries = [single for entry in parcel.entries for single in entry.singles()]
+        kind = parcel.entries[0].kind
+        halves = [half for half in (entries[: len(entries) // 2], entries[len(entries) // 2 :]) if half]
+        if len(entries) == 1:
+            halves = []
+            self._outbox.note_dropped(entries[0].seen, entries[0].seen, 1)
+        parcels = [self._parcel(kind, half) for half in halves]
+        if parcels:
+            parcels[-1] = replace(parcels[-1], settles=parcel.settles)
+        else:
+            self._outbox.settle(parcel.settles)
+        self._window.extendleft((smaller, self._send(smaller)) for smaller in reversed(parcels))
 
     def _note_stored(self, parcel: Parcel) -> None:
         self.published += parcel.events
         self._outbox.settle(parcel.settles)
-        self.lag = max(time.time() - parcel.oldest, 0.0)
+        self.lag = max(time.time() - parcel.entries[0].seen, 0.0)
         if self._waiting:
             self._waiting = False
             log.info("Facts are published again.", extra={"action": "collector.publishing"})
@@ -166,6 +201,12 @@ class Publisher:
         if not self._waiting:
             self._waiting = True
             log.warning("Facts wait for NATS: %s", exc, extra={"action": "collector.waiting"})
+
+    def forget(self) -> None:
+        """Let go of what was under way when `run` was cancelled: another collector publishes it."""
+        self._window.clear()
+        self._outbox.forget()
+        self._waiting = False
 
     async def drain(self, deadline: float) -> int:
         """Wait until everything is stored, at most `deadline` seconds; gives how many facts are left."""

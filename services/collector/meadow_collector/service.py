@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -25,15 +26,21 @@ from meadow.redact import Redactor, broker_without_passwords
 from meadow.service import Context
 from meadow_collector.depths import DepthWatch, QueueNames
 from meadow_collector.intake import Intake
+from meadow_collector.leadership import Leadership
+from meadow_collector.lease import Holder, Lease, steady
 from meadow_collector.outbox import Entry, Outbox
 from meadow_collector.publisher import Origin, Publisher
 from meadow_collector.reader import Link, Reader
 from meadow_collector.redelivery import Redelivered
-from meadow_collector.threads import in_thread
+from meadow_collector.ring import Ring
+from meadow_collector.stream import LeasedStream, Stream
+from meadow_collector.threads import ended, in_thread
 
 log = logging.getLogger(__name__)
 
 REPORT_EVERY = 5.0
+TAKE_TURNS = 0.0005
+"""Seconds that the reader's thread works on while the publisher waits for its turn; Python's 0.005 stall it."""
 REPORT_TIMEOUT = 1.0
 THREADS_DEADLINE = 2.0
 DRAIN_DEADLINE = 2.0
@@ -70,16 +77,17 @@ class CollectorService:
         self._shown_broker = broker_without_passwords(broker.url)
         self._redactor = Redactor(settings.redact)
         self._outbox = Outbox(settings.buffer_bytes, settings.batch_events)
-        self._publisher = Publisher(
-            context.bus,
-            self._outbox,
-            Origin(settings.cluster, self._id, f"{time.time_ns():x}"),
-            batch_events=settings.batch_events,
-            batch_wait=settings.batch_wait / 1000.0,
-        )
+        self._origin = Origin(settings.cluster, self._id, f"{time.time_ns():x}")
+        self._front: Outbox | Ring = self._outbox
+        self._leadership: Leadership | None = None
+        if adapter.shares:
+            self._stream: Stream = context.bus
+            self._publisher = self._new_publisher()
+        else:
+            self._stand_by()
         self._redelivered = Redelivered(context.bus, self._outbox, settings.cluster)
         self._intake = Intake(
-            self._outbox,
+            self._front,
             self._redactor,
             settings.field_bytes,
             lambda: self._publisher.largest_event,
@@ -92,10 +100,41 @@ class CollectorService:
         self._depths = DepthWatch(
             adapter.queue_reader(broker), self._names, settings.queue_interval, self._observed, self._redactor.text
         )
+        self._depths_seen: Entry | None = None
         self._report_now = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _stand_by(self) -> None:
+        """Every collector hears everything, so that one publishes and the others are ready to."""
+        bus, holder = self._context.bus, Holder(f"{self._id}-{self._origin.run}", self._id, self._shown_broker)
+        lease = Lease(bus, self._cluster, holder.name)
+        self._stream = stream = LeasedStream(bus, lease)
+        self._publisher = self._new_publisher()
+        self._front = ring = Ring(self._outbox, self._context.settings.buffer_bytes, steady)
+        self._leadership = Leadership(
+            bus,
+            self._cluster,
+            holder,
+            lease,
+            stream,
+            ring,
+            self._publisher,
+            start=self._context.watch.start,
+            hears=lambda: self._reader.link.connected,
+            changed=self._role_changed,
+        )
+
+    def _new_publisher(self) -> Publisher:
+        settings = self._context.settings
+        return Publisher(
+            self._stream,
+            self._outbox,
+            self._origin,
+            batch_events=settings.batch_events,
+            batch_wait=settings.batch_wait / 1000.0,
+        )
 
     def _new_reader(self) -> Reader:
         return Reader(
@@ -112,6 +151,8 @@ class CollectorService:
         self._loop = asyncio.get_running_loop()
         self._outbox.open(self._loop)
         await self._redelivered.open()
+        if self._leadership is not None:
+            await self._leadership.open()
         if not self._broker.group:  # those who write to one NATS share a queue, and nobody else takes from it
             group = await self._context.bus.shared_key("collector-group", secrets.token_hex(4).encode())
             self._broker = msgspec.structs.replace(self._broker, group=group.decode())
@@ -120,12 +161,14 @@ class CollectorService:
 
     async def speak(self) -> None:
         """Start reading and publishing."""
+        sys.setswitchinterval(TAKE_TURNS)  # this process is the collector's own
         start = self._context.watch.start
-        self._tasks = [
-            start("collector publishes", self._publisher.run()),
-            start("collector checks what is redelivered", self._redelivered.run()),
-            start("collector reports", self._report_for_ever()),
-        ]
+        self._tasks = [start("collector reports", self._report_for_ever())]
+        if self._leadership is not None:
+            self._tasks.append(start("collector stands by", self._leadership.run()))
+        else:
+            self._tasks.append(start("collector publishes", self._publisher.run()))
+            self._tasks.append(start("collector checks what is redelivered", self._redelivered.run()))
         self._threads = [
             start("collector reads events", in_thread("events", self._reader.run)),
             start("collector reads queues", in_thread("queues", self._depths.run)),
@@ -136,18 +179,26 @@ class CollectorService:
         if not self._threads:
             return
         threads, self._threads = self._threads, []
+        if self._leadership is not None:
+            self._leadership.stopping()
         self._outbox.hurry()
         self._reader.stop()
         self._depths.stop()
         _, late = await asyncio.wait(threads, timeout=THREADS_DEADLINE)
         for task in late:
             log.warning("%s: the broker does not answer, it is left alone.", task.get_name())
-        left = await self._publisher.drain(DRAIN_DEADLINE)
-        if left:
-            log.warning("%d facts could not be published.", left, extra={"action": "collector.unpublished"})
-        await self._report()
-        for task in (*self._tasks, *late):
+        if self._leadership is not None:
+            await self._leadership.decided(DRAIN_DEADLINE)
+        if self._publishes:
+            left = await self._publisher.drain(DRAIN_DEADLINE)
+            if left:
+                log.warning("%d facts could not be published.", left, extra={"action": "collector.unpublished"})
+            await self._report()
+        for task in late:
             task.cancel()
+        await ended(self._tasks)
+        if self._leadership is not None:
+            await self._leadership.stop()
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """None: the collector serves no pages."""
@@ -165,6 +216,7 @@ class CollectorService:
             "buffered": len(self._outbox),
             "dropped": self._outbox.dropped,
             "discarded": self._intake.discarded,
+            **({} if self._leadership is None else self._leadership.health()),
         }
 
     # -- called in the threads ------------------------------------------------------------------------------------
@@ -174,17 +226,42 @@ class CollectorService:
             self._redelivered.connection_made()
         else:
             self._redelivered.connection_lost()
+        if isinstance(self._front, Ring) and link.connected:
+            self._front.connected()
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._report_now.set)
+            self._loop.call_soon_threadsafe(self._tell_soon)
 
     def _missed(self, start: float, end: float) -> None:
         gap = CollectorGap(seen=end, start=start, end=end, reason="broker-unavailable")
-        self._outbox.put([Entry(subjects.COLLECTOR, end, encode(gap))])
+        self._front.put([Entry(subjects.COLLECTOR, end, encode(gap))])
 
     def _observed(self, fact: QueuesObserved) -> None:
-        self._outbox.put([Entry(subjects.QUEUES, fact.seen, encode(fact))])
+        entry = Entry(subjects.QUEUES, fact.seen, encode(fact))
+        if self._publishes:
+            self._front.put([entry])
+        else:
+            self._depths_seen = entry
 
     # -- called in the loop -----------------------------------------------------------------------------------------
+
+    @property
+    def _publishes(self) -> bool:
+        """Whether this collector publishes: always, where it shares the events with others."""
+        return self._leadership is None or self._leadership.leads
+
+    def _role_changed(self) -> None:
+        """Who takes over says at once what the queues are like, and that it leads."""
+        seen = self._depths_seen
+        if self._publishes and seen is not None:
+            self._depths_seen = None
+            self._front.put([seen])
+        self._report_now.set()
+
+    def _tell_soon(self) -> None:
+        """Something has changed that is to be reported, or that decides who publishes."""
+        self._report_now.set()
+        if self._leadership is not None:
+            self._leadership.look_again()
 
     async def _heard_workers(self, subject: str, data: bytes) -> None:
         try:
@@ -219,11 +296,14 @@ class CollectorService:
             dropped=self._outbox.dropped,
             lag=self._publisher.lag,
             discarded=self._intake.discarded,
+            collector=self._id,
+            standbys=() if self._leadership is None else self._leadership.standbys,
+            takeovers=0 if self._leadership is None else self._leadership.takeovers,
         )
-        if not self._context.bus.connected:
+        if not self._context.bus.connected or not self._publishes:
             return  # the next report says it all again
         try:
-            await self._context.bus.append(
+            await self._stream.append(
                 subjects.events(self._cluster, subjects.COLLECTOR),
                 encode_batch(self._cluster, self._id, [fact]),
                 timeout=REPORT_TIMEOUT,

@@ -1,10 +1,11 @@
 """The short way from an event to its encoded fact, for events that are as Celery's own workers send them.
 
 Pure. msgspec checks such an event as a whole, against the same bounds that `normalise` keeps field by field, several
-times faster. Whatever is not quite so takes the careful way.
+times faster, and while it decodes the JSON. Whatever is not quite so takes the careful way.
 """
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Union
 
 import msgspec
 from msgspec import Meta
@@ -22,7 +23,6 @@ from meadow.events import (
     TaskSent,
     TaskStarted,
     TaskSucceeded,
-    WorkerEvent,
     WorkerHeartbeat,
     WorkerOffline,
     WorkerOnline,
@@ -30,7 +30,7 @@ from meadow.events import (
 from meadow.redact import Redactor
 from meadow_collector.normalise import FARTHEST, LATEST, LONGEST_NAME, MAX_LOADS, SHORT
 from meadow_collector.outbox import Entry
-from meadow_collector.text import MAX_EXACT_INT
+from meadow_collector.text import MAX_EXACT_INT, size_of
 
 FACTS: tuple[type[CeleryEvent], ...] = (
     TaskSent,
@@ -101,39 +101,86 @@ def _bounded(fact: type[CeleryEvent]) -> Any:
     )
 
 
+Usual = Any
+"""A fact as `_bounded` makes its type: a Struct that may still be changed."""
+
+
 class Shortcut:
-    """Encodes usual events, redacted. `field_bytes` bounds a fact as it bounds a single text elsewhere."""
+    """Reads usual events and encodes them, redacted. `field_bytes` bounds a message as it bounds a single text
+    elsewhere: what is short as a whole has no text to be cut.
+    """
 
     def __init__(self, field_bytes: int, redactor: Redactor) -> None:
         self._limit = field_bytes
         self._redactor = redactor
-        # One type for each kind of event: msgspec prepares Struct types once, but a union at every conversion.
-        self._usual = {fact.__struct_config__.tag: (_kind(fact), _bounded(fact)) for fact in FACTS}
+        self._types = {str(fact.__struct_config__.tag): _bounded(fact) for fact in FACTS}
+        tasks = [kind for tag, kind in self._types.items() if tag.startswith("task-")]
+        self._workers = frozenset(self._types.values()) - frozenset(tasks)
+        self._texts = {kind: TEXTS.get(tag, ()) for tag, kind in self._types.items()}
+        self._shorts = {kind: _short_fields(kind) for kind in self._types.values()}
+        self._one = _decoder(Union[tuple(self._types.values())])
+        self._list = _decoder(list[Union[tuple(tasks)]])  # type: ignore[misc]  # workers' own events come alone
+
+    def read(self, body: bytes, seen: float) -> list[Usual] | None:
+        """The facts that a message in JSON tells, all of one kind; `None` when one of them is not a usual one."""
+        if len(body) > self._limit or not body.isascii():
+            return None
+        try:
+            facts = self._list.decode(body) if body[:1] == b"[" else [self._one.decode(body)]
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return None
+        texts, redacted = self._texts, self._redactor.text
+        for fact in facts:
+            if not -FARTHEST <= fact.timestamp - seen <= FARTHEST:
+                return None
+            fact.seen = seen
+            for name in texts[type(fact)]:
+                text = getattr(fact, name)
+                if text:
+                    setattr(fact, name, redacted(text))
+        return facts
+
+    def kind(self, fact: Usual) -> str:
+        """The last part of the subject on which the fact is told."""
+        return subjects.WORKERS if type(fact) in self._workers else subjects.TASKS
+
+    def pack(self, facts: Sequence[Usual], seen: float) -> Entry | None:
+        """Facts of one kind as one entry; `None` when a text among them needs to be mended."""
+        try:
+            data = encode(facts)
+        except UnicodeEncodeError:  # half of a surrogate pair
+            return None
+        if NUL in data or not (data.isascii() or all(map(self._fits, facts))):
+            return None
+        return Entry(self.kind(facts[0]), seen, data[1:-1], len(facts))
 
     def take(self, event: Any, seen: float) -> Entry | None:
-        """The encoded fact; `None` for an event that is not a usual one."""
+        """The entry of an event that is decoded already; `None` for one that is not a usual one."""
         try:
-            type_ = event["type"]
-            kind, usual = self._usual[type_]
-            fact = msgspec.convert(event, usual)
+            fact = msgspec.convert(event, self._types[event["type"]])
         except (TypeError, KeyError, UnicodeEncodeError, msgspec.ValidationError):
             return None
-        if abs(fact.timestamp - seen) > FARTHEST:
+        if not -FARTHEST <= fact.timestamp - seen <= FARTHEST:
             return None
         fact.seen = seen
-        for name in TEXTS.get(type_, ()):
+        for name in self._texts[type(fact)]:
             text = getattr(fact, name)
             if text:
                 if len(text) > self._limit:
                     return None
                 setattr(fact, name, self._redactor.text(text))
-        try:
-            data = encode(fact)
-        except UnicodeEncodeError:  # half of a surrogate pair
-            return None
-        # ASCII in JSON is ASCII in each text, and what is short as a whole has no text to be cut.
-        return Entry(kind, seen, data) if data.isascii() and len(data) <= self._limit and NUL not in data else None
+        entry = self.pack((fact,), seen)
+        return entry if entry is not None and len(entry.data) <= self._limit else None
+
+    def _fits(self, fact: Usual) -> bool:
+        """Whether what is bounded in bytes is within its bounds where a character may be more than one byte."""
+        bounds = ((self._shorts[type(fact)], SHORT), (self._texts[type(fact)], self._limit))
+        return all(size_of(getattr(fact, name) or "") <= bound for names, bound in bounds for name in names)
 
 
-def _kind(fact: type[CeleryEvent]) -> str:
-    return subjects.WORKERS if issubclass(fact, WorkerEvent) else subjects.TASKS
+def _decoder(type_: Any) -> "msgspec.json.Decoder[Any]":
+    return msgspec.json.Decoder(type_)
+
+
+def _short_fields(kind: Any) -> tuple[str, ...]:
+    return tuple(name for name in kind.__struct_fields__ if BOUNDS.get(name) == Short | None)

@@ -1,8 +1,22 @@
-"""Work that blocks, in a thread of its own that cannot keep the process from ending."""
+"""Work that blocks, in a thread of its own that cannot keep the process from ending; and tasks that have to end."""
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
+
+CANCEL_AGAIN = 0.2
+
+
+async def ended(tasks: Iterable[asyncio.Task[Any]], deadline: float = 3.0) -> None:
+    """Cancel the tasks and wait for them, at most `deadline` seconds; again and again, since nats-py may lose it."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + deadline
+    late = {task for task in tasks if not task.done()}
+    while late and loop.time() < end:
+        for task in late:
+            task.cancel()
+        _, late = await asyncio.wait(late, timeout=CANCEL_AGAIN)
 
 
 async def in_thread(name: str, work: Callable[[], None]) -> None:

@@ -1,23 +1,34 @@
-"""The api alone in a process of its own, until it is killed: `python -m tests.integration.apps.api_process URL DIR`."""
+"""The api alone in a process of its own, until it is killed.
+
+`python -m tests.integration.apps.api_process NATS-URL DIRECTORY [PORT]`, with its HTTP routes where a port is given.
+"""
 
 import asyncio
+import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from meadow.bus import Bus
+from meadow.http import HttpServer, build_application
 from meadow.testing import make_context
 from meadow_api.service import build
 
 
-async def main(url: str, directory: Path) -> None:
+async def main(url: str, directory: Path, port: int | None) -> None:
     """Read the streams into the store in `directory`."""
     bus = await Bus.connect(url, name="api")
     context = make_context(bus, directory)
     service = build(context)
     await service.listen()
     await service.speak()
+    if port is not None:
+        server = HttpServer(replace(context.settings, port=port))
+        server.bind()
+        await server.start(build_application(context.settings, context.gate, [service]))
     raise await context.watch.failed()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2])))
+    logging.basicConfig(level=logging.INFO)
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else None))

@@ -16,6 +16,7 @@ from celery import Celery
 from meadow.broker import BrokerAdapter, BrokerConfig
 from meadow.bus import Bus
 from meadow.codec import decode_batch
+from meadow.errors import BusError
 from meadow.events import AnyFact
 from meadow.service import Context
 from meadow.subjects import EVENTS_STREAM
@@ -62,9 +63,12 @@ _ledgers: "WeakKeyDictionary[Bus, Ledger]" = WeakKeyDictionary()
 
 
 async def facts(bus: Bus, kind: str | None = None) -> list[AnyFact]:
-    """All facts of that kind that the stream holds now, in its order."""
+    """All facts of that kind that the stream holds now, in its order. `eventually` may ask while there is no stream."""
     ledger = _ledgers.get(bus) or _ledgers.setdefault(bus, Ledger(bus))
-    last = (await bus.stream_state(EVENTS_STREAM)).last
+    try:
+        last = (await bus.stream_state(EVENTS_STREAM)).last
+    except BusError as exc:
+        raise AssertionError(str(exc)) from exc
     await eventually(lambda: ledger.position >= last)
     return [fact for its_kind, fact in ledger.entries if kind in (None, its_kind)]
 

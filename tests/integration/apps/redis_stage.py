@@ -12,8 +12,9 @@ from typing import Any
 
 import redis
 
-from meadow.broker import BrokerAdapter, BrokerConfig, EventSource
-from meadow.errors import BrokerUnavailable
+from meadow.broker import BrokerAdapter, BrokerConfig, EventSource, JsonBodies
+from meadow.errors import BrokerUnavailable, InvalidEvent
+from meadow.event_body import JSON, decode_body
 from meadow.testing import eventually
 from tests.servers import free_port, program, wait_for_port
 
@@ -85,8 +86,15 @@ class Heard:
         return [event["uuid"] for event in self.events]
 
     def deliver(self, body: Any, seen: float, *_: Any, **__: Any) -> None:
-        """Remember it."""
-        self.bodies.append(body)
+        """Remember it, decoded."""
+        if not isinstance(body, JsonBodies):
+            self.bodies.append(body)
+            return
+        for data in body.bodies:
+            try:
+                self.bodies.append(decode_body(data, JSON, accept_pickle=False))
+            except InvalidEvent as exc:
+                self.discard(exc.reason, str(exc))
 
     def discard(self, reason: str, detail: str) -> None:
         """Remember it."""
@@ -153,6 +161,10 @@ class Line:
     def silence(self) -> None:
         """Pass nothing on from now on, and say nothing."""
         self._silent.set()
+
+    def speak(self) -> None:
+        """Pass on again what comes from now on; what came meanwhile is lost."""
+        self._silent.clear()
 
     def close(self) -> None:
         """End the line and all that goes over it."""
