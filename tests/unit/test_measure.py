@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 import pytest
+from msgspec import convert, to_builtins
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
@@ -27,6 +28,7 @@ from meadow.events import (
     WorkerOnline,
 )
 from meadow.settings import PROMETHEUS_BUCKETS
+from meadow_metrics import facts as slim
 from meadow_metrics.exposition import encode, process_registry
 from meadow_metrics.measure import Limits, Measures
 
@@ -76,7 +78,7 @@ class Page:
 
     def hear(self, facts: Iterable[AnyFact], now: float = NOW) -> None:
         for fact in facts:
-            self.measures.observe(fact, now)
+            self.measures.observe(convert(to_builtins(fact), slim.AnyFact), now)
 
     def samples(self, now: float = NOW) -> Iterator[tuple[str, dict[str, str], float]]:
         body = encode(process_registry(), self.measures.snapshot(now), "").body.decode()
@@ -127,7 +129,7 @@ def test_the_life_of_one_task_is_counted_as_flower_counts_it() -> None:
 
 
 def test_a_publisher_is_no_worker() -> None:
-    page = Page([TaskSent(uuid="a", name="app.add", **at(1.0, "gen77@web1"))])  # type: ignore[arg-type]
+    page = Page([TaskSent(uuid="a", name="app.add", **at(1.0, "gen77@web1"))])
     assert page.online(worker="gen77@web1") is None
 
 
@@ -226,7 +228,7 @@ def test_an_end_whose_start_was_lost_ends_the_waiting_too() -> None:
 def test_what_a_worker_had_prefetched_goes_with_its_process(sign: str) -> None:
     page = Page([heartbeat(pid=1), received("a", 1.0), received("b", 1.0)])
     assert page.prefetched() == 2
-    signs = {"offline": offline(), "another pid": heartbeat(pid=2), "online": WorkerOnline(**at(2.0))}  # type: ignore[arg-type]
+    signs = {"offline": offline(), "another pid": heartbeat(pid=2), "online": WorkerOnline(**at(2.0))}
     page.hear([signs[sign], *([heartbeat(pid=1)] if sign == "offline" else [])])
     assert page.prefetched() == 0
     page.hear([received("c", 5.0), TaskRevoked(uuid="a", hostname=W1, timestamp=6.0, seen=6.0)])
@@ -268,7 +270,7 @@ def test_a_worker_that_is_busy_with_tasks_is_not_silent() -> None:
 def test_offline_workers_and_silent_publishers_are_purged_and_others_stay() -> None:
     page = Page([heartbeat(hostname="celery@gone"), received("a", 1.0, hostname="celery@gone")])
     page.hear([started("a", 2.0, hostname="celery@gone"), succeeded("a", 3.0, 1.0, hostname="celery@gone")])
-    page.hear([TaskSent(uuid="b", name="app.add", **at(1.0, "gen1@web"))])  # type: ignore[arg-type]
+    page.hear([TaskSent(uuid="b", name="app.add", **at(1.0, "gen1@web"))])
     page.hear([heartbeat(), received("c", 1.0)], now=NOW + 100)
     page.measures.purge(NOW + 99, 100)
     assert page.online(NOW + 100, worker="celery@gone") == 0

@@ -103,6 +103,8 @@ def meadow_families(values: Snapshot) -> Iterator[Metric]:
     if values.lag is not None:
         text = "Seconds from an event's arrival in Meadow to its place in these series, for the newest event"
         yield GaugeMetricFamily("meadow_pipeline_lag_seconds", text, value=values.lag)
+    text = "Seconds by which the event loop of this process was late at most, in the last 15 to 30 seconds"
+    yield GaugeMetricFamily("meadow_loop_lag_seconds", text, value=values.loop_lag)
     text = "Label sets that were given up for new ones; counts and histograms go on in the label set 'other'"
     yield _counter("meadow_folded_label_sets", text, ("family",), _single(values.folded))
     text = "Whether the collector reads events; 0 also when it has not reported for 30 s"
@@ -113,6 +115,10 @@ def meadow_families(values: Snapshot) -> Iterator[Metric]:
         text = "Events that the collector could not understand"
         discarded = _single(values.collector.discarded)
         yield _counter("meadow_collector_discarded_events", text, ("reason",), discarded)
+        text = "How often one collector of the cluster has followed another as the one that publishes"
+        yield CounterMetricFamily("meadow_collector_takeovers", text, value=values.collector.takeovers)
+        text = "Collectors that stand by to take over"
+        yield GaugeMetricFamily("meadow_collector_standbys", text, value=len(values.collector.standbys))
     yield _gauge("meadow_queue_messages", "Messages that wait in a queue", ("queue",), _single(values.queues))
 
 

@@ -72,8 +72,11 @@ class LabelSets(Generic[V]):
 
     def put(self, labels: Labels, value: V) -> None:
         """Set the value of a label set; it is now the youngest."""
-        self.touch(labels, lambda: value)
-        self.values[labels] = value
+        values = self.values
+        values.pop(labels, None)
+        values[labels] = value
+        while len(values) > self.cap:
+            self._make_place()
 
     def forget(self, goes: Callable[[Labels], bool]) -> None:
         """Remove the label sets that `goes` names."""

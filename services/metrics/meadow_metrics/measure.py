@@ -11,10 +11,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from meadow.events import (
+from meadow.events import CollectorReported
+from meadow_metrics.facts import (
     AnyFact,
-    CeleryEvent,
-    CollectorReported,
     CustomEvent,
     QueuesObserved,
     TaskDetails,
@@ -23,7 +22,6 @@ from meadow.events import (
     TaskReceived,
     TaskRejected,
     TaskRevoked,
-    TaskSent,
     TaskStarted,
     TaskSucceeded,
     WorkerEvent,
@@ -97,6 +95,7 @@ class Snapshot:
     processed: int
     invalid: int
     lag: float | None
+    loop_lag: float
     collector: CollectorReported | None
     connected: bool
 
@@ -148,7 +147,7 @@ class Measures:
         for family in (self._events, self._runtime, self._prefetch_time, self._prefetched):
             family.forget(lambda labels: labels[0] in gone)
 
-    def snapshot(self, now: float) -> Snapshot:
+    def snapshot(self, now: float, loop_lag: float = 0.0) -> Snapshot:
         """The values at `now`. Copies, so that they can be encoded while new facts come in."""
         workers = {name: sender for name, sender in self._senders.items() if sender.worker}
         away = {name for name, sender in workers.items() if not sender.online(now)}
@@ -165,6 +164,7 @@ class Measures:
             processed=self.processed,
             invalid=self.invalid,
             lag=self.lag,
+            loop_lag=loop_lag,
             collector=self._collector,
             connected=self._collector_connected(now),
         )
@@ -185,7 +185,7 @@ class Measures:
 
     def _observe_worker(self, fact: WorkerEvent, now: float) -> None:
         name = label(fact.hostname)
-        sender = self._sender(fact, name, now)
+        sender = self._sender(name, now)
         sender.worker = True
         if isinstance(fact, WorkerOffline):
             sender.up = False
@@ -206,7 +206,7 @@ class Measures:
         values = self._prefetched.values
         values.update({labels: 0.0 for labels in values if labels[0] == name})
 
-    def _sender(self, fact: CeleryEvent, name: str, now: float) -> _Sender:
+    def _sender(self, name: str, now: float) -> _Sender:
         sender = self._senders.pop(name, None) or _Sender()
         self._senders[name] = sender
         sender.heard = now
@@ -218,7 +218,7 @@ class Measures:
 
     def _observe_task(self, fact: TaskEvent, type_: str, now: float) -> None:
         worker = label(fact.hostname)
-        sender = self._sender(fact, worker, now)
+        sender = self._sender(worker, now)
         task = self._task(fact.uuid)
         if isinstance(fact, TaskDetails):
             task.name = label(fact.name) if fact.name else task.name
@@ -233,7 +233,7 @@ class Measures:
         if not fact.event.startswith("task-") or fact.uuid is None:
             return
         worker = label(fact.hostname)
-        self._sender(fact, worker, now)
+        self._sender(worker, now)
         task = self._task(fact.uuid)
         name, runtime = fact.fields.get("name"), fact.fields.get("runtime")
         if isinstance(name, str) and name:
@@ -254,27 +254,24 @@ class Measures:
     def _follow(self, fact: TaskEvent, task: _Task, worker: str, sender: _Sender) -> None:
         """Prefetching: from the moment a worker takes the message until the task starts. Tasks that wait for a time
         of their own (eta) say nothing about it."""
-        match fact:
-            case TaskSent():
-                return
-            case TaskReceived():
-                self._release(task)
-                task.received = fact.timestamp
-                late = task.started is not None and task.started >= fact.timestamp
-                if not task.eta and not late:
-                    task.holder = (worker, sender.life)
-                    self._hold(worker, task.name, 1.0)
-            case TaskStarted():
-                self._release(task)
-                task.started = fact.timestamp
-                if not task.eta and task.received is not None:
-                    self._prefetch_time.put((worker, task.name), max(fact.timestamp - task.received, 0.0))
-            case TaskSucceeded() | TaskFailed():
-                self._release(task)
-                if not task.eta and task.received is not None and task.started is not None:
-                    self._prefetch_time.put((worker, task.name), 0.0)
-            case TaskRevoked() | TaskRejected():
-                self._release(task)
+        if isinstance(fact, TaskReceived):
+            self._release(task)
+            task.received = fact.timestamp
+            late = task.started is not None and task.started >= fact.timestamp
+            if not task.eta and not late:
+                task.holder = (worker, sender.life)
+                self._hold(worker, task.name, 1.0)
+        elif isinstance(fact, TaskStarted):
+            self._release(task)
+            task.started = fact.timestamp
+            if not task.eta and task.received is not None:
+                self._prefetch_time.put((worker, task.name), max(fact.timestamp - task.received, 0.0))
+        elif isinstance(fact, TaskSucceeded | TaskFailed):
+            self._release(task)
+            if not task.eta and task.received is not None and task.started is not None:
+                self._prefetch_time.put((worker, task.name), 0.0)
+        elif isinstance(fact, TaskRevoked | TaskRejected):
+            self._release(task)
 
     def _hold(self, worker: str, name: str, change: float) -> None:
         labels = (worker, name)

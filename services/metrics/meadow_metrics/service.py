@@ -14,12 +14,12 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from meadow.bus import Bus, StreamMessage
-from meadow.codec import decode_batch
 from meadow.errors import InvalidMessage
 from meadow.service import Context, Watch
 from meadow.settings import Settings
 from meadow.subjects import EVENTS_STREAM
 from meadow_metrics.exposition import encode, process_registry
+from meadow_metrics.facts import reader
 from meadow_metrics.measure import Measures
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class MetricsService:
         self._watch = watch
         self._measures = Measures(settings.task_runtime_metric_buckets)
         self._process: CollectorRegistry = process_registry()
+        self._reader = reader()
         self._encoding = asyncio.Lock()
         self._reading: asyncio.Task[None] | None = None
         self._invalid_run = False
@@ -72,6 +73,7 @@ class MetricsService:
             "processed": self._measures.processed,
             "invalid": self._measures.invalid,
             "lag": self._measures.lag,
+            "loop_lag": self._watch.loop_lag.seconds,
         }
 
     async def _read(self, position: int) -> None:
@@ -83,7 +85,7 @@ class MetricsService:
 
     def _take(self, message: StreamMessage) -> None:
         try:
-            facts = decode_batch(message.data).events
+            facts = self._reader.read(message.data)
         except InvalidMessage as exc:
             self._reject(message, exc)
             return
@@ -113,7 +115,7 @@ class MetricsService:
             page = await asyncio.to_thread(
                 encode,
                 self._process,
-                self._measures.snapshot(now),
+                self._measures.snapshot(now, self._watch.loop_lag.seconds),
                 request.headers.get("Accept", ""),
                 request.headers.get("Accept-Encoding", ""),
             )
