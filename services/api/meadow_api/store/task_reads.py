@@ -2,20 +2,24 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Column, ColumnElement, Connection, Select, func, literal, select, tuple_
+from sqlalchemy import Column, ColumnElement, Connection, select
 
 from meadow.queries import TaskList, TaskListQuery, TaskRow
 from meadow_api.errors import InvalidQuestion, SearchError
-from meadow_api.search.conditions import condition
 from meadow_api.search.language import parse
+from meadow_api.search.tree import All, Node, Text
 from meadow_api.shapes import Task, line_of, task_of
-from meadow_api.store import schema
 from meadow_api.store.schema import tasks
+from meadow_api.store.task_order import Order
+from meadow_api.store.task_search import SECONDS, Found, TaskSearch, distinct, find_cluster, text_snapshot
+
+__all__ = ["distinct", "find_cluster"]
 
 Present = Callable[[Task], Task]
 
@@ -44,44 +48,87 @@ class _Cursor(Struct, frozen=True, array_like=True):
     id: int
 
 
-def find_cluster(connection: Connection, name: str) -> int | None:
-    """The cluster's number, `None` when nothing is known of it."""
-    return connection.execute(select(schema.clusters.c.id).where(schema.clusters.c.name == name)).scalar()
+class TaskPage(Struct, frozen=True, kw_only=True):
+    """A page of whole tasks, not yet presented; cursors, a fault in the search, and `partial` as in `TaskList`.
+
+    `error_hint` is a sentence that says how to mend the fault.
+    """
+
+    tasks: list[Task] = []
+    next: str | None = None
+    previous: str | None = None
+    error: str | None = None
+    error_position: int | None = None
+    error_hint: str = ""
+    partial: bool = False
 
 
 def list_tasks(connection: Connection, query: TaskListQuery, present: Present) -> TaskList:
-    """One page; raises `InvalidQuestion`."""
+    """One page, as lines; raises `InvalidQuestion`."""
+    page = find_page(connection, query)
+    longest = min(LONGEST_TEXT, TEXT_OF_A_PAGE // (4 * query.limit))
+    return TaskList(
+        rows=[line_of(present(task), longest) for task in page.tasks],
+        next=page.next,
+        previous=page.previous,
+        error=f"{page.error} {page.error_hint}".rstrip() if page.error else None,
+        error_position=page.error_position,
+        partial=page.partial,
+    )
+
+
+def find_page(
+    connection: Connection,
+    query: TaskListQuery,
+    clock: Callable[[], float] = time.time,
+    seconds: float = SECONDS,
+) -> TaskPage:
+    """One page of tasks, a partial one when it takes longer than `seconds`; raises `InvalidQuestion`."""
     columns, descending = _sorting(query.sort)
     if not 1 <= query.limit <= MOST_ROWS:
         raise InvalidQuestion(f"A page has between 1 and {MOST_ROWS} rows, not {query.limit}.")
     cursor = None if query.cursor is None else _read_cursor(query.cursor, query.sort, len(columns))
-    cluster = find_cluster(connection, query.cluster)
-    if cluster is None:
-        return TaskList()
     try:
-        conditions = [tasks.c.cluster == cluster, *_filters(query)]
+        node = _narrowed(parse(query.search), query)
     except SearchError as exc:
-        return TaskList(error=str(exc), error_position=exc.position)
+        return TaskPage(error=str(exc), error_position=exc.position, error_hint=exc.hint)
     onward = cursor is None or cursor.onward
-    statement = _page(select(tasks).where(*conditions), columns, descending == onward, cursor)
-    rows = list(connection.execute(statement.limit(query.limit + 1)))
-    return _as_list(rows, query, columns, cursor, present)
+    order = Order((*columns, tasks.c.id), descending == onward, None if cursor is None else (*cursor.values, cursor.id))
+    with text_snapshot(connection, node) as snapshot:
+        cluster = find_cluster(connection, query.cluster)
+        if cluster is None:
+            return TaskPage()
+        search = TaskSearch(connection, cluster, _pins(query), node, snapshot, clock(), seconds)
+        found = search.page(order, query.limit + 1)
+    return _as_page(found, query, order, onward)
 
 
-def _as_list(
-    rows: list[Any], query: TaskListQuery, columns: Sequence[Column[Any]], cursor: _Cursor | None, present: Present
-) -> TaskList:
-    more = len(rows) > query.limit
-    rows = rows[: query.limit]
-    onward = cursor is None or cursor.onward
+def _pins(query: TaskListQuery) -> dict[str, str]:
+    pins = {"state": query.state, "name": query.name, "worker": query.worker, "queue": query.queue}
+    return {field: value for field, value in pins.items() if value}
+
+
+def _narrowed(node: Node | None, query: TaskListQuery) -> Node | None:
+    """The search and the queue: no index of the table knows queues, but that of texts does."""
+    if not query.queue:
+        return node
+    queue = Text(("queue",), (query.queue,), whole=True)
+    return queue if node is None else All((queue, *(node.parts if isinstance(node, All) else (node,))))
+
+
+def _as_page(found: Found, query: TaskListQuery, order: Order, onward: bool) -> TaskPage:
+    more = len(found.rows) > query.limit
+    rows = found.rows[: query.limit]
+    ahead = order.place_of(rows[-1]) if more else found.reached  # where to go on in the direction of the walk
+    behind = order.place_of(rows[0]) if rows and order.after is not None else None
     if not onward:
         rows.reverse()
-    ahead, behind = (more, cursor is not None) if onward else (True, more)
-    longest = min(LONGEST_TEXT, TEXT_OF_A_PAGE // (4 * query.limit))
-    return TaskList(
-        rows=[line_of(present(task_of(row)), longest) for row in rows],
-        next=_write_cursor(query.sort, True, columns, rows[-1]) if ahead and rows else None,
-        previous=_write_cursor(query.sort, False, columns, rows[0]) if behind and rows else None,
+        ahead, behind = behind or order.after, ahead
+    return TaskPage(
+        tasks=[task_of(row) for row in rows],
+        next=None if ahead is None else _write_cursor(query.sort, True, ahead),
+        previous=None if behind is None else _write_cursor(query.sort, False, behind),
+        partial=found.partial,
     )
 
 
@@ -92,35 +139,8 @@ def _sorting(sort: str) -> tuple[tuple[Column[Any], ...], bool]:
     return columns, sort.startswith("-")
 
 
-def _filters(query: TaskListQuery) -> Iterable[ColumnElement[bool]]:
-    if query.state:
-        yield tasks.c.state == query.state
-    if query.name:
-        yield tasks.c.name == query.name
-    if query.worker:
-        yield tasks.c.worker == query.worker
-    node = parse(query.search)
-    if node is not None:
-        yield condition(node)
-
-
-def _page(
-    statement: Select[Any], columns: Sequence[Column[Any]], descending: bool, cursor: _Cursor | None
-) -> Select[Any]:
-    keys = (*columns, tasks.c.id)
-    if cursor is not None:
-        place = tuple_(*(literal(value, column.type) for column, value in zip(keys, _place(cursor), strict=True)))
-        statement = statement.where(tuple_(*keys) < place if descending else tuple_(*keys) > place)
-    return statement.order_by(*(key.desc() if descending else key.asc() for key in keys))
-
-
-def _place(cursor: _Cursor) -> tuple[Any, ...]:
-    return (*cursor.values, cursor.id)
-
-
-def _write_cursor(sort: str, onward: bool, columns: Sequence[Column[Any]], row: Any) -> str:
-    values = [row._mapping[column.name] for column in columns]
-    raw = msgspec.json.encode(_Cursor(sort, onward, values, row.id))
+def _write_cursor(sort: str, onward: bool, place: Sequence[Any]) -> str:
+    raw = msgspec.json.encode(_Cursor(sort, onward, list(place[:-1]), place[-1]))
     return base64.urlsafe_b64encode(raw).decode("ascii")
 
 
@@ -182,17 +202,3 @@ def newest_tasks(
     statement = select(tasks).where(tasks.c.cluster == cluster, *conditions)
     rows = connection.execute(statement.order_by(tasks.c.received.desc(), tasks.c.id.desc()).limit(limit))
     return [line_of(present(task_of(row)), LONGEST_TEXT // 4) for row in rows]
-
-
-def distinct(connection: Connection, cluster: int, column: Column[Any], most: int = 10_000) -> list[str]:
-    """The different values of an indexed column in order, without reading every row."""
-    found: list[str] = []
-    last = ""
-    statement = select(func.min(column)).where(tasks.c.cluster == cluster)
-    while len(found) < most:
-        value = connection.execute(statement.where(column > last)).scalar()
-        if value is None:
-            break
-        found.append(value)
-        last = value
-    return found

@@ -12,80 +12,103 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
-from meadow import events
-from meadow.events import TaskFact, TaskSucceeded
-from meadow_api.fold import FIELDS, Record, absorb, state_of, values_of
+from meadow.events import TaskFact
+from meadow_api import tallies
+from meadow_api.attempts import Moment
+from meadow_api.fold import FIELDS, Record, absorb_all, merge, state_of, values_of
+from meadow_api.store import text_marks
+from meadow_api.store.raw import Statement
 from meadow_api.store.schema import NO_NUMBER, NO_TEXT, NO_TIME, tasks
+from meadow_api.tallies import Tallies
+from meadow_api.usual import usual_record
 
 LOOKED_UP_AT_ONCE = 500
-SLICE = 10
-
-RollupKey = tuple[int, str]
-
-_COUNTED: dict[type[Any], int] = {
-    events.TaskSent: 0,
-    events.TaskReceived: 1,
-    events.TaskStarted: 2,
-    events.TaskSucceeded: 3,
-    events.TaskFailed: 4,
-    events.TaskRetried: 5,
-    events.TaskRevoked: 6,
-    events.TaskRejected: 7,
-}
-RUNTIME_SUM, RUNTIME_COUNT = 8, 9
-COUNTERS = 10
 
 
 @dataclass
 class WrittenTasks:
-    """Which tasks changed, how many of them are new, and the counts by 10 s slice and task name."""
+    """Which tasks changed, how many of them are new, and what happened to them, counted."""
 
     uuids: list[str] = field(default_factory=list)
     added: int = 0
-    rollups: dict[RollupKey, list[float]] = field(default_factory=dict)
+    tallies: Tallies = field(default_factory=dict)
 
 
 def write_tasks(connection: Connection, cluster: int, facts: Mapping[str, Sequence[TaskFact]]) -> WrittenTasks:
     """Merge the events of each task into its row."""
     written = WrittenTasks(uuids=list(facts))
     known = dict(_known(connection, cluster, written.uuids))
-    inserts: list[tuple[Any, ...]] = []
-    updates: tuple[list[tuple[Any, ...]], ...] = ([], [], [])
+    rows = _Rows(cluster)
     for uuid, history in facts.items():
         found = known.get(uuid)
-        record, before = (Record(uuid), None) if found is None else (found.record, found)
-        for fact in history:
-            absorb(record, fact)
-        count(written.rollups, record.name or NO_TEXT, history)
-        row = to_row(record)
-        if before is None:
-            inserts.append((cluster, *row))
-        else:
-            which = _least_update(before.row, row)
-            updates[which].append((*_PICK[which](row), before.id))
-    if inserts:
-        connection.exec_driver_sql(_INSERT, inserts)
-        written.added = len(inserts)
-    for which, rows in enumerate(updates):
-        if rows:
-            connection.exec_driver_sql(_UPDATE[which], rows)
+        record = usual_record(uuid, history) if found is None else None
+        if record is None:
+            record = Record(uuid) if found is None else found.record
+            absorb_all(record, history)
+        tallies.count(written.tallies, record, history)
+        rows.add(record, found)
+    written.added = rows.write(connection)
     return written
 
 
-def count(rollups: dict[RollupKey, list[float]], name: str, history: Iterable[TaskFact]) -> None:
-    """Add the events to the counts of their slice, by the time they were seen."""
-    for fact in history:
-        kind = _COUNTED.get(type(fact))
-        if kind is None:
-            continue
-        key = (int(fact.seen) // SLICE * SLICE, name)
-        counters = rollups.get(key)
-        if counters is None:
-            counters = rollups[key] = [0] * COUNTERS
-        counters[kind] += 1
-        if isinstance(fact, TaskSucceeded) and fact.runtime is not None:
-            counters[RUNTIME_SUM] += fact.runtime
-            counters[RUNTIME_COUNT] += 1
+def write_records(connection: Connection, cluster: int, records: Iterable[Record]) -> int:
+    """Merge records of tasks, each at most once, into their rows; gives how many rows are new."""
+    by_uuid = {record.uuid: record for record in records}
+    known = dict(_known(connection, cluster, list(by_uuid)))
+    rows = _Rows(cluster)
+    for uuid, record in by_uuid.items():
+        found = known.get(uuid)
+        if found is not None:
+            merge(found.record, record)
+        rows.add(record if found is None else found.record, found)
+    return rows.write(connection)
+
+
+@dataclass(slots=True)
+class _Known:
+    """A row as it stands in the store. `lost`: it is marked as lost."""
+
+    id: int
+    lost: bool
+    row: tuple[Any, ...]
+    record: Record
+
+
+class _Rows:
+    """Collects what has to be written, by statement."""
+
+    def __init__(self, cluster: int) -> None:
+        self._cluster = cluster
+        self._inserts: list[tuple[Any, ...]] = []
+        self._updates: tuple[list[tuple[Any, ...]], ...] = ([], [], [])
+        self._found: list[tuple[int]] = []
+        self._rewritten: list[int] = []
+
+    def add(self, record: Record, before: _Known | None) -> None:
+        """The record takes the place of the row that was there before, if any."""
+        row = to_row(record)
+        if before is None:
+            self._inserts.append((self._cluster, *row))
+        elif row != before.row:
+            which = _least_update(before.row, row)
+            self._updates[which].append((*_PICK[which](row), before.id))
+            if _searched(row) != _searched(before.row):
+                self._rewritten.append(before.id)
+            if before.lost and (row[_TIMESTAMP] > before.row[_TIMESTAMP] or row[0] != before.row[0]):
+                self._found.append((before.id,))
+
+    def write(self, connection: Connection) -> int:
+        """Write all; gives how many rows are new."""
+        if self._inserts:
+            _INSERT.many(connection, self._inserts)
+        for which, rows in enumerate(self._updates):
+            if rows:
+                _UPDATE[which].many(connection, rows)
+        if self._found:
+            _UNMARK.many(connection, self._found)
+        if self._rewritten:
+            text_marks.mark(connection, self._rewritten)
+        return len(self._inserts)
 
 
 # -- rows and records ---------------------------------------------------------------------------------------------
@@ -94,17 +117,13 @@ _COLUMNS = ("state", *FIELDS)
 _DEFAULTS = {"name": NO_TEXT, "worker": NO_TEXT, "received": NO_TIME, "started": NO_TIME, "runtime": NO_NUMBER}
 _AT = {name: _COLUMNS.index(name) for name in _COLUMNS}
 _SENTINELS = tuple((_AT[name], value) for name, value in _DEFAULTS.items())
-_OLDER = _AT["older"]
+_OLDER, _ATTEMPTS, _TIMESTAMP = _AT["older"], _AT["attempts"], _AT["timestamp"]
+
+_searched = itemgetter(*(_AT[name] for name in ("queue", "args", "kwargs", "result", "exception", "traceback")))
 
 _encode = msgspec.json.Encoder().encode
 _decode_older = msgspec.json.Decoder(dict[str, tuple[int, int, float]]).decode
-
-
-@dataclass(slots=True)
-class _Known:
-    id: int
-    row: tuple[Any, ...]
-    record: Record
+_decode_attempts = msgspec.json.Decoder(tuple[Moment, ...]).decode
 
 
 def to_row(record: Record) -> tuple[Any, ...]:
@@ -115,6 +134,8 @@ def to_row(record: Record) -> tuple[Any, ...]:
             row[at] = default
     if row[_OLDER] is not None:
         row[_OLDER] = _encode(row[_OLDER]).decode()
+    if row[_ATTEMPTS] is not None:
+        row[_ATTEMPTS] = _encode(row[_ATTEMPTS]).decode()
     return tuple(row)
 
 
@@ -126,6 +147,8 @@ def from_row(row: Sequence[Any]) -> Record:
             values[at] = None
     if values[_OLDER] is not None:
         values[_OLDER] = _decode_older(values[_OLDER])
+    if values[_ATTEMPTS] is not None:
+        values[_ATTEMPTS] = _decode_attempts(values[_ATTEMPTS])
     return Record(*values[1:])
 
 
@@ -135,9 +158,15 @@ def _known(connection: Connection, cluster: int, uuids: Sequence[str]) -> Iterat
         chunk = tuple(uuids[start : start + LOOKED_UP_AT_ONCE])
         # Always the same number of places, so that the driver finds the statement compiled.
         padded = chunk + (chunk[-1],) * (LOOKED_UP_AT_ONCE - len(chunk))
-        for found in connection.exec_driver_sql(_SELECT, (cluster, *padded)).cursor.fetchall():
-            row = found[1:]
-            yield row[uuid_at], _Known(found[0], row, from_row(row))
+        for found in _SELECT.all(connection, (cluster, *padded)):
+            row = tuple(found[2:])
+            yield row[uuid_at], _Known(found[0], found[1] is not None, row, from_row(row))
+
+
+def read_record(connection: Connection, cluster: int, uuid: str) -> Record | None:
+    """What is known of one task."""
+    found = _SELECT_ONE.all(connection, (cluster, uuid))
+    return from_row(found[0]) if found else None
 
 
 # -- statements ---------------------------------------------------------------------------------------------------
@@ -148,7 +177,7 @@ _INDEXED_AT = tuple(_AT[name] for name in _INDEXED)
 
 
 def _least_update(before: Sequence[Any], after: Sequence[Any]) -> int:
-    """0: no index but those of state and timestamp is touched; 1: that of the runtime too; 2: all."""
+    """0: no index but those of state, start and timestamp is touched; 1: that of the runtime too; 2: all."""
     for at in _INDEXED_AT:
         if before[at] != after[at]:
             return 2
@@ -171,12 +200,16 @@ _SETS = (_LIGHT, _WITH_RUNTIME, _ALL)
 _PICK = tuple(_picker(columns) for columns in _SETS)
 
 # The names are those of the schema; every value is bound.
-_SELECT = (
-    f"SELECT id, {', '.join(_COLUMNS)} FROM {_TABLE} WHERE cluster = ? AND uuid IN "  # noqa: S608
+_SELECT = Statement(
+    f"SELECT id, lost_since, {', '.join(_COLUMNS)} FROM {_TABLE} WHERE cluster = ? AND uuid IN "  # noqa: S608
     f"({', '.join('?' * LOOKED_UP_AT_ONCE)})"
 )
-_INSERT = f"INSERT INTO {_TABLE} (cluster, {', '.join(_COLUMNS)}) VALUES ({', '.join('?' * (len(_COLUMNS) + 1))})"  # noqa: S608
+_SELECT_ONE = Statement(f"SELECT {', '.join(_COLUMNS)} FROM {_TABLE} WHERE cluster = ? AND uuid = ?")  # noqa: S608
+_INSERT = Statement(
+    f"INSERT INTO {_TABLE} (cluster, {', '.join(_COLUMNS)}) VALUES ({', '.join('?' * (len(_COLUMNS) + 1))})"  # noqa: S608
+)
 _UPDATE = tuple(
-    f"UPDATE {_TABLE} SET {', '.join(f'{column} = ?' for column in columns)} WHERE id = ?"  # noqa: S608
+    Statement(f"UPDATE {_TABLE} SET {', '.join(f'{column} = ?' for column in columns)} WHERE id = ?")  # noqa: S608
     for columns in _SETS
 )
+_UNMARK = Statement(f"UPDATE {_TABLE} SET lost_since = NULL, lost_reason = NULL WHERE id = ?")  # noqa: S608
