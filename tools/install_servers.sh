@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Python: Redis, RabbitMQ, Chromium and a font for its screenshots.
+# Installs what the tests need beside Python: Redis, RabbitMQ, PostgreSQL, Chromium and a font for its screenshots.
 #
 # As root on Debian or Ubuntu it installs what is missing, and starts none of it: the tests start their own.
 # Elsewhere it says what is missing, and the tests that need it skip. In CI (CI=true) a missing server is an error.
@@ -7,12 +7,14 @@ set -euo pipefail
 
 redis() { command -v redis-server; }
 rabbitmq() { command -v rabbitmq-server || test -x /usr/sbin/rabbitmq-server || test -x /usr/lib/rabbitmq/bin/rabbitmq-server; }
+postgres() { command -v postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres'; }
 browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
 font() { compgen -G '/usr/share/fonts/truetype/*/*.ttf' || compgen -G '/System/Library/Fonts/*.ttf'; }
 
 missing() {
     redis >/dev/null || echo redis-server
     rabbitmq >/dev/null || echo rabbitmq-server
+    postgres >/dev/null || echo postgresql
     browser >/dev/null || echo chromium
     font >/dev/null || echo fonts-dejavu-core
 }

@@ -1,17 +1,18 @@
-"""The command line: `meadow serve`, `run`, `demo`, `doctor`, `plugins`, `settings`."""
+"""The command line: `meadow serve`, `run`, `demo`, `doctor`, `plugins`, `settings`, `store`."""
 
 import asyncio
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import click
 
 from meadow import __version__, logs
-from meadow.composer import PORTS, SERVICES, plan_run, plan_serve, room, run
+from meadow.composer import PORTS, SERVICES, located, plan_run, plan_serve, room, run
 from meadow.errors import MeadowError, StartRefused
 from meadow.settings import ALIASES, OPTIONS, TYPES, Option, Settings, shown
 from meadow.sources import Resolved, resolve
@@ -69,9 +70,13 @@ def _metavar(name: str) -> str:
     return "TEXT"
 
 
-def settings_options(*, without: frozenset[str] = frozenset()) -> list[click.Parameter]:
+def settings_options(
+    *, without: frozenset[str] = frozenset(), only: Collection[str] | None = None
+) -> list[click.Parameter]:
     """An option for every setting that a command line can carry."""
     chosen = [n for n, option in OPTIONS.items() if not option.file_only and n not in without]
+    if only is not None:
+        chosen = [name for name in chosen if name in only]
     return [SettingOption(name, OPTIONS[name]) for name in chosen]
 
 
@@ -211,13 +216,77 @@ def _plugins() -> None:
         sys.exit(1)
 
 
+@main.group("store", context_settings=CONTEXT)
+def store() -> None:
+    """Look after the task store: check, prune, export, import, migrate.
+
+    The store is found as 'meadow serve' finds it: by --store, by --data-dir, or by the app and its broker.
+    """
+
+
+STORE_SETTINGS = (
+    *("app", "broker", "workdir", "cluster", "nats_url", "data_dir", "store", "conf", "logging", "log_format"),
+    *("max_tasks", "max_failed_tasks", "max_store_bytes"),
+    *("retention", "retention_failed", "retention_stats", "retention_audit"),
+)
+
+
+def _in_store(values: Mapping[str, Any], work: Callable[[Any, Settings], Coroutine[Any, Any, object]]) -> None:
+    """Run one of the api's commands on the store that the settings name; a command that gives False failed."""
+
+    def run_it() -> None:
+        settings = located(from_command_line(values).settings)
+        logs.configure(settings)
+        os.umask(0o077)  # what is written holds what tasks carry
+        if asyncio.run(work(room("api", "store_commands"), settings)) is False:
+            sys.exit(1)
+
+    guarded(run_it)
+
+
+def _store_check(**values: Any) -> None:
+    """Say what the store holds and whether it is sound. Works beside a running Meadow."""
+    _in_store(values, lambda commands, settings: commands.check(settings, click.echo))
+
+
+def _store_prune(dry_run: bool, **values: Any) -> None:
+    """Delete what is too old or too much, as a running Meadow does by itself."""
+    _in_store(values, lambda commands, settings: commands.prune(settings, click.echo, dry_run=dry_run))
+
+
+def _store_export(file: BinaryIO, **values: Any) -> None:
+    """Write tasks with their attempts, workers and audit records as lines of JSON into FILE (- for standard output).
+
+    Works beside a running Meadow.
+    """
+    say = partial(click.echo, err=True)
+    _in_store(values, lambda commands, settings: commands.export(settings, say, file))
+
+
+def _store_import(file: BinaryIO, **values: Any) -> None:
+    """Merge what 'meadow store export' wrote into the store. Reading the same FILE again changes nothing."""
+    _in_store(values, lambda commands, settings: commands.import_(settings, click.echo, file))
+
+
+def _store_migrate(**values: Any) -> None:
+    """Bring the tables to this release's schema, as starting Meadow does."""
+    _in_store(values, lambda commands, settings: commands.migrate(settings, click.echo))
+
+
 def _words() -> click.Argument:
     return click.Argument(["words"], nargs=-1, metavar="")
 
 
-def _command(name: str, callback: Callable[..., None], *extra: click.Parameter, settings: bool = True) -> None:
-    parameters = [*extra, *(settings_options() if settings else [])]
-    main.add_command(
+def _command(
+    name: str,
+    callback: Callable[..., None],
+    *extra: click.Parameter,
+    settings: bool = True,
+    group: click.Group = main,
+    only: Collection[str] | None = None,
+) -> None:
+    parameters = [*extra, *(settings_options(only=only) if settings else [])]
+    group.add_command(
         GroupedCommand(name, callback=callback, params=parameters, help=callback.__doc__, context_settings=CONTEXT)
     )
 
@@ -228,6 +297,17 @@ _command("demo", _demo, _words())
 _command("doctor", _doctor, _words())
 _command("plugins", _plugins, settings=False)
 _command("settings", _settings, _words())
+_command("check", _store_check, group=store, only=STORE_SETTINGS)
+_command(
+    "prune",
+    _store_prune,
+    click.Option(["--dry-run"], is_flag=True, help="Only say how much would go; works beside a running Meadow."),
+    group=store,
+    only=STORE_SETTINGS,
+)
+_command("export", _store_export, click.Argument(["file"], type=click.File("wb")), group=store, only=STORE_SETTINGS)
+_command("import", _store_import, click.Argument(["file"], type=click.File("rb")), group=store, only=STORE_SETTINGS)
+_command("migrate", _store_migrate, group=store, only=STORE_SETTINGS)
 
 
 def flower_script() -> NoReturn:

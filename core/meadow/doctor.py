@@ -107,6 +107,13 @@ async def _data(settings: Settings) -> str:
         return f"{directory} is in use by the Meadow that runs."
 
 
+async def _store(settings: Settings) -> str:
+    if not settings.store and settings.data_dir is None:
+        return "will be a file in the data directory."
+    described: str = await room("api", "store_commands").describe(settings)
+    return described
+
+
 async def _nats(settings: Settings) -> str:
     if settings.nats_url is not None:
         return await _nats_at(settings.nats_url, "is there and has JetStream.")
@@ -140,6 +147,7 @@ async def _plugins(settings: Settings) -> str:
 CHECKS: tuple[tuple[str, Callable[[Settings], Awaitable[str]]], ...] = (
     ("listening", _listening),
     ("data directory", _data),
+    ("task store", _store),
     ("NATS", _nats),
     ("plugins", _plugins),
 )

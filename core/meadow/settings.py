@@ -143,7 +143,7 @@ class Settings:
     accept_pickle: bool = setting(
         False, "Decode events that were pickled. Whoever can publish to the broker can then run code here.", EVENTS
     )
-    batch_events: int = setting(200, "Most events in one message on NATS.", EVENTS)
+    batch_events: int = setting(200, "Events in one message on NATS; more when many wait.", EVENTS)
     batch_wait: float = setting(20.0, "Milliseconds that an event may wait for others to share its message.", EVENTS)
     buffer_bytes: int = setting(
         64 * 1024 * 1024, "Bytes of events that the collector keeps while NATS is away.", EVENTS
@@ -159,8 +159,24 @@ class Settings:
     data_dir: str | None = setting(
         None, "Directory of the streams and the task store. By default below ~/.local/state/meadow.", BUS
     )
+    store: str | None = setting(
+        None,
+        "PostgreSQL to keep history in, as postgresql://user:password@host/database; several Meadows may share it. "
+        "By default a SQLite file in the data directory.",
+        BUS,
+        secret=True,
+    )
     max_tasks: int = setting(0, "Most tasks in the store, the oldest go first; 0 for no limit.", BUS, flower=True)
+    max_failed_tasks: int = setting(
+        0, "Most failed tasks in the store, which --max-tasks does not count then; 0 counts them as the others.", BUS
+    )
+    max_store_bytes: int = setting(0, "Size of the store above which the oldest tasks go; 0 for no limit.", BUS)
     retention: float = setting(30.0, "Days after which a task leaves the store; 0 for never.", BUS)
+    retention_failed: float | None = setting(
+        None, "Days after which a failed task leaves the store; 0 for never. By default as --retention.", BUS
+    )
+    retention_stats: float = setting(365.0, "Days that hourly statistics are kept; 0 for ever.", BUS)
+    retention_audit: float = setting(0.0, "Days that the audit log is kept; 0 for ever.", BUS)
     stream_days: float = setting(7.0, "Days that facts stay in the stream.", BUS)
     stream_bytes: int = setting(8 * 1024**3, "Most bytes of facts in the stream.", BUS)
     field_bytes: int = setting(
@@ -326,6 +342,16 @@ _PHRASES = {
 }
 
 
+_NOT_NEGATIVE = (
+    "max_failed_tasks",
+    "max_store_bytes",
+    "retention",
+    "retention_failed",
+    "retention_stats",
+    "retention_audit",
+)
+
+
 def check(settings: Settings) -> None:
     """Raise `SettingsError` for values that make no sense, alone or together."""
     from meadow.subjects import CLUSTER_NAME
@@ -343,6 +369,18 @@ def check(settings: Settings) -> None:
         (settings.queue_interval > 0, "--queue-interval must be more than 0 s."),
         (1 <= settings.batch_events <= 10_000, "--batch-events must lie between 1 and 10000."),
         (settings.batch_wait >= 0, "--batch-wait cannot be negative."),
+        (
+            not settings.store or settings.store.startswith(("postgresql://", "postgres://")),
+            "--store must be a PostgreSQL URL, as postgresql://user:password@host/database. Without it, history is a "
+            "SQLite file in --data-dir.",
+        ),
+        *(
+            (
+                getattr(settings, name) is None or getattr(settings, name) >= 0,
+                f"{_option_name(name)} cannot be negative.",
+            )
+            for name in _NOT_NEGATIVE
+        ),
         (settings.field_bytes >= 1024, "--field-bytes must be 1024 or more."),
         (settings.buffer_bytes >= 1024 * 1024, "--buffer-bytes must be 1048576 or more."),
         (

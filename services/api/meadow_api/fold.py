@@ -3,6 +3,8 @@
 A record is a product of registers. Each register keeps the value that came with the greatest key (a time, or the
 attempt and a time); equal keys keep the greater value. Every register is the maximum of a total order, so the merge
 of records is commutative, associative and idempotent: a join-semilattice. The state is not merged but derived.
+Beside the registers stands the set of the events of all attempts, but only where the registers do not show them all:
+`shown` is what they show, and a record keeps `attempts` exactly when that is not the whole set.
 
 | register                                      | key                                            | set by           |
 |-----------------------------------------------|------------------------------------------------|------------------|
@@ -16,98 +18,53 @@ of records is commutative, associative and idempotent: a join-semilattice. The s
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any, TypeVar
 
 from meadow import events
 from meadow.events import TaskFact
+from meadow_api.attempts import ENDS, UNKNOWN, Log, Moment, error_texts, union
+from meadow_api.record import FIELDS, INT64_MAX, DetailsKey, Record, state_of, values_of
 
-DetailsKey = tuple[int, int, float]
-"""Retries, 1 for received and 0 for sent, timestamp."""
+__all__ = ["FIELDS", "INT64_MAX", "Record", "absorb", "absorb_all", "fold", "merge", "shown", "state_of", "values_of"]
 
 DETAILS = ("name", "args", "kwargs", "root_id", "parent_id")
 
-INT64_MAX = 2**63 - 1
-
 V = TypeVar("V", str, float, int)
-
-
-@dataclass(slots=True, eq=True)
-class Record:
-    """One task. All fields but `uuid` may be unknown.
-
-    `details_at` and `details_received` complete the key of the details, `retries` is its first part. A detail that
-    the newest of these events did not carry (or only as an empty text) keeps an older key; that stands in `older`.
-    `worker` is `None` until an event of a worker is known; `timestamp` and `clock` are the publisher's until then.
-    """
-
-    uuid: str
-    name: str | None = None
-    worker: str | None = None
-    timestamp: float = 0.0
-    sent: float | None = None
-    received: float | None = None
-    started: float | None = None
-    succeeded: float | None = None
-    failed: float | None = None
-    retried: float | None = None
-    revoked: float | None = None
-    rejected: float | None = None
-    cancelled: float | None = None
-    custom_at: float | None = None
-    custom: str | None = None
-    retries: int | None = None
-    eta: str | None = None
-    expires: str | None = None
-    root_id: str | None = None
-    parent_id: str | None = None
-    details_at: float | None = None
-    details_received: int | None = None
-    older: dict[str, DetailsKey] | None = None
-    runtime: float | None = None
-    pid: int | None = None
-    clock: int | None = None
-    exchange: str | None = None
-    routing_key: str | None = None
-    queue: str | None = None
-    client: str | None = None
-    args: str | None = None
-    kwargs: str | None = None
-    result: str | None = None
-    exception: str | None = None
-    traceback: str | None = None
-
-    @property
-    def details_key(self) -> DetailsKey | None:
-        """The key of the newest event that described the task."""
-        if self.details_at is None:
-            return None
-        return (self.retries or 0, self.details_received or 0, self.details_at)
-
-
-FIELDS = tuple(Record.__dataclass_fields__)
-values_of: Callable[[Record], tuple[Any, ...]] = attrgetter(*FIELDS)
-"""All fields of a record, in the order of `FIELDS`."""
 
 
 def fold(uuid: str, facts: Iterable[TaskFact]) -> Record:
     """The record of one task from its events, in whatever order they are given."""
     record = Record(uuid)
-    for fact in facts:
-        absorb(record, fact)
+    absorb_all(record, facts)
     return record
 
 
 def absorb(record: Record, fact: TaskFact) -> None:
     """Merge one event into the record, in place."""
-    absorber = _ABSORBERS.get(type(fact))
-    if absorber is not None:
+    absorb_all(record, (fact,))
+
+
+def absorb_all(record: Record, facts: Iterable[TaskFact]) -> None:
+    """Merge events into the record, in place."""
+    known: Log | None = None
+    more: list[Moment] = []
+    for fact in facts:
+        kind = type(fact)
+        absorber = _ABSORBERS.get(kind)
+        if absorber is None:
+            continue
+        if known is None and (record.attempts is not None or not _fits(record, fact, kind)):
+            known = log_of(record)
+        if known is not None and kind in _KINDS:
+            more.append(_moment(fact, _KINDS[kind]))
         absorber(record, fact)
+    if known is not None:
+        _keep(record, union(known, more))
 
 
 def merge(record: Record, other: Record) -> None:
     """Merge another record of the same task into the record, in place."""
+    log = union(log_of(record), log_of(other))
     for field in _TIMES:
         setattr(record, field, _greater(getattr(record, field), getattr(other, field)))
     _merge_custom(record, other)
@@ -115,45 +72,82 @@ def merge(record: Record, other: Record) -> None:
     _merge_details(record, other)
     if other.clock is not None:
         _set_worker(record, other.timestamp, other.worker, other.pid, other.clock)
+    _keep(record, log)
 
 
-def state_of(record: Record) -> str:
-    """The state by Celery's names; a custom event `task-progress` makes the state PROGRESS.
-
-    The newest final event decides, else the newest of the others; equal times are decided by precedence.
-    """
-    final = _newest((record.succeeded, "SUCCESS"), (record.failed, "FAILURE"), (record.revoked, "REVOKED"))
-    if final is not None:
-        return final
-    custom = (record.custom or "").removeprefix("task-").upper()
-    middle = _newest(
-        (record.custom_at, custom),
-        (record.started, "STARTED"),
-        (record.received, "RECEIVED"),
-        (record.rejected, "REJECTED"),
-        (record.retried, "RETRY"),
-        (record.cancelled, "RETRY"),  # the worker lost its broker: the message goes back and the task runs again
-    )
-    return middle or "PENDING"
+# -- all attempts --------------------------------------------------------------------------------------------------
 
 
-def _newest(*candidates: tuple[float | None, str]) -> str | None:
-    """The name with the greatest time, the first of them when equal."""
-    best: float | None = None
-    found = None
-    for at, name in candidates:
-        if at is not None and (best is None or at > best):
-            best, found = at, name
-    return found
+def log_of(record: Record) -> Log:
+    """The events of all attempts."""
+    return shown(record) if record.attempts is None else record.attempts
 
 
-def _greater(left: V | None, right: V | None) -> V | None:
-    """The maximum, where `None` is less than everything."""
-    if left is None:
-        return right
-    if right is None or left >= right:
-        return left
-    return right
+def shown(record: Record) -> Log:
+    """The events that the registers show."""
+    worker, pid = record.worker or "", UNKNOWN if record.pid is None else record.pid
+    retries = UNKNOWN if record.retries is None else record.retries
+    moments = []
+    if record.sent is not None:
+        moments.append(Moment(record.sent, "sent", retries=retries, queue=record.queue or ""))
+    if record.received is not None:
+        moments.append(Moment(record.received, "received", worker, pid, retries))
+    if record.started is not None:
+        moments.append(Moment(record.started, "started", worker, pid))
+    error_at = _error_key(record)
+    for kind in ENDS:
+        at = getattr(record, kind)
+        if at is None:
+            continue
+        runtime = record.runtime if kind == "succeeded" and record.runtime is not None else UNKNOWN
+        its_own = error_at is not None and error_at == (at, _ERRORS.get(kind))
+        texts = error_texts(record.exception, record.traceback) if its_own else ("", "")
+        moments.append(Moment(at, kind, worker, pid, UNKNOWN, "", runtime, *texts))
+    return tuple(sorted(moments))
+
+
+def _keep(record: Record, log: Log) -> None:
+    record.attempts = None if log == shown(record) else log
+
+
+def _fits(record: Record, fact: Any, kind: type[Any]) -> bool:
+    """Whether it is certain that the registers show this event beside all others. `False` only costs time."""
+    if kind is events.TaskSent:
+        return record.sent is None and (record.retries is None or record.retries == fact.retries)
+    if record.worker is not None and (record.worker != fact.hostname or record.pid != fact.pid):
+        return False
+    if kind is events.TaskReceived:
+        return record.received is None and (record.retries is None or record.retries == fact.retries)
+    if kind is events.CustomEvent:
+        return True
+    if kind is events.TaskFailed or kind is events.TaskRetried:
+        return record.failed is None and record.retried is None
+    return getattr(record, _KINDS[kind]) is None
+
+
+def _moment(fact: Any, kind: str) -> Moment:
+    """The event as one moment of an attempt."""
+    if kind == "sent":
+        return Moment(fact.timestamp, kind, retries=_int64(fact.retries), queue=fact.queue or "")
+    pid = UNKNOWN if fact.pid is None else _int64(fact.pid)
+    retries = _int64(fact.retries) if kind == "received" else UNKNOWN
+    runtime = fact.runtime if kind == "succeeded" and fact.runtime is not None else UNKNOWN
+    texts = error_texts(fact.exception, fact.traceback) if kind in _ERRORS else ("", "")
+    return Moment(fact.timestamp, kind, fact.hostname or "?", pid, retries, "", runtime, *texts)
+
+
+_ERRORS = {"failed": 1, "retried": 0}
+_KINDS: dict[type[Any], str] = {
+    events.TaskSent: "sent",
+    events.TaskReceived: "received",
+    events.TaskStarted: "started",
+    events.TaskSucceeded: "succeeded",
+    events.TaskFailed: "failed",
+    events.TaskRetried: "retried",
+    events.TaskRevoked: "revoked",
+    events.TaskRejected: "rejected",
+    events.TaskCancelled: "cancelled",
+}
 
 
 # -- one event ----------------------------------------------------------------------------------------------------
@@ -248,6 +242,15 @@ _TIMES = ("received", "started", "revoked", "rejected", "cancelled")
 
 
 # -- registers ----------------------------------------------------------------------------------------------------
+
+
+def _greater(left: V | None, right: V | None) -> V | None:
+    """The maximum, where `None` is less than everything."""
+    if left is None:
+        return right
+    if right is None or left >= right:
+        return left
+    return right
 
 
 def _int64(value: int) -> int:

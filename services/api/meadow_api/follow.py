@@ -7,14 +7,13 @@ that was made anew is read from its beginning; a hole in it is told and recorded
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import cast
 
 from meadow import subjects
 from meadow.audit import AnyAuditRecord
-from meadow.bus import Bus, StreamMessage, StreamState
+from meadow.bus import READ_AHEAD, Bus, StreamMessage, StreamState
 from meadow.codec import decode
 from meadow.errors import BusError, InvalidMessage
 from meadow.events import CollectorGap
@@ -23,6 +22,7 @@ from meadow_api.intake import Group, groups
 from meadow_api.store.database import Database
 from meadow_api.store.writer import Changes, Position, Writer
 from meadow_api.throughput import Throughput
+from meadow_api.turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,19 @@ Announce = Callable[[str, int, Changes], Awaitable[None]]
 """Called with the cluster, the stream's sequence, and what changed."""
 
 PAUSE = 1.0
+BUSY = 100.0
+"""Events per second from which on waiting a little makes groups larger, and writing cheaper."""
+
+
+def gathering(rate: float) -> float:
+    """How many seconds lie between the beginnings of two groups when so many events come per second.
+
+    A task's row is written once for all its events in a group: groups of a quarter second take half the processor time
+    of those of 20 ms.
+    """
+    if rate < BUSY:
+        return 0.0
+    return 0.1 if rate < 20 * BUSY else 0.25
 
 
 @dataclass
@@ -64,6 +77,7 @@ class Follower:
     stream: str
     subject: str
     announce: Announce
+    turn: Turn
     progress: Progress = field(init=False)
     position: Position = field(init=False, default=Position("", 0))
 
@@ -72,19 +86,27 @@ class Follower:
 
     async def run(self) -> None:
         """Read until cancelled."""
+        trouble: StoreError | BusError | None = None
         while True:
             try:
+                await self.turn.wait()
+                await self._mend(trouble)
+                trouble = None
                 await self._begin()
                 await self._follow()
-            except StoreDamaged as exc:
-                self._failed(str(exc))
-                await self.database.put_aside()
-                await self.writer.load()
             except PositionMoved as exc:
+                trouble = exc
                 log.warning("%s", exc, extra={"action": "store.moved"})
             except (BusError, StoreError) as exc:
+                trouble = exc
                 self._failed(str(exc))
-                await asyncio.sleep(PAUSE)
+                if not isinstance(exc, StoreDamaged):
+                    await asyncio.sleep(PAUSE)
+
+    async def _mend(self, trouble: StoreError | BusError | None) -> None:
+        """What has to happen before reading goes on."""
+        if isinstance(trouble, StoreDamaged):
+            await self.database.put_aside()
 
     async def consume(self, messages: Sequence[StreamMessage]) -> None:
         """Write the messages to the store."""
@@ -94,13 +116,25 @@ class Follower:
         """Find out how far the stream reaches."""
         self.progress.last = (await self.bus.stream_state(self.stream)).last
 
+    async def look_on(self) -> None:
+        """See how far another process has read the stream into the store, and how far it reaches."""
+        stored = await self.writer.position(self.stream)
+        if stored is not None:  # our own position stays: a group may still be under way
+            self.progress.position = stored.sequence
+        await self.look_ahead()
+
     async def _follow(self) -> None:
         reading = self.bus.read(self.stream, after=self.position.sequence, subject=self.subject)
-        async with aclosing(cast("AsyncGenerator[list[StreamMessage], None]", reading)) as batches:
+        async with aclosing(reading) as batches:
+            begun = time.monotonic()
             async for messages in batches:
                 if messages:
+                    before, begun, events = begun, time.monotonic(), self.progress.events
                     await self.consume(messages)
                     self._recovered()
+                    if len(messages) < READ_AHEAD:
+                        rate = (self.progress.events - events) / max(begun - before, 0.001)
+                        await asyncio.sleep(gathering(rate) - (time.monotonic() - begun))
                 elif self.bus.connected and not self._is_ours(await self.bus.stream_state(self.stream)):
                     return
 
@@ -108,8 +142,12 @@ class Follower:
         self.progress.last = state.last
         return state.identity == self.position.identity and state.last >= self.position.sequence
 
+    async def remember(self) -> None:
+        """Read again what writing needs to know."""
+
     async def _begin(self) -> None:
         """Find the place to read on from."""
+        await self.remember()
         state = await self.bus.stream_state(self.stream)
         stored = await self.writer.position(self.stream)
         if stored is not None and stored.identity == state.identity and stored.sequence <= state.last:
@@ -161,6 +199,11 @@ class Follower:
 
 class EventFollower(Follower):
     """Follows the facts."""
+
+    async def remember(self) -> None:
+        """What the writer remembers may not be what the store holds: another may have written it, or a server that
+        crashed may have lost its last transactions, position and all."""
+        await self.writer.load()
 
     async def consume(self, messages: Sequence[StreamMessage]) -> None:
         pending = groups(messages, self.writer.digests)

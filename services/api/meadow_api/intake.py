@@ -1,6 +1,7 @@
 """From messages of the stream to one group that is written in one transaction. Pure: bytes in, sorted facts out."""
 
-from collections import Counter, defaultdict
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -17,13 +18,33 @@ from meadow.events import (
     CollectorReported,
     CustomEvent,
     QueuesObserved,
+    TaskCancelled,
     TaskEvent,
     TaskFact,
+    TaskFailed,
+    TaskReceived,
+    TaskRejected,
+    TaskRetried,
+    TaskRevoked,
     TaskSent,
+    TaskStarted,
+    TaskSucceeded,
     WorkerEvent,
+    WorkerHeartbeat,
     WorkerInspected,
-    type_of,
+    WorkerOffline,
+    WorkerOnline,
 )
+
+_ABOUT: dict[type[Any], type[Any]] = {
+    TaskSent: TaskSent,
+    **dict.fromkeys(
+        (TaskReceived, TaskStarted, TaskSucceeded, TaskFailed, TaskRetried, TaskRevoked, TaskRejected, TaskCancelled),
+        TaskEvent,
+    ),
+    **dict.fromkeys((WorkerHeartbeat, WorkerOnline, WorkerOffline), WorkerEvent),
+}
+"""What nearly all facts are about: a task as its worker tells, a task as its client tells, or a worker."""
 
 GROUP_EVENTS = 8000
 GROUP_BYTES = 16 * 1024 * 1024
@@ -35,32 +56,40 @@ class ClusterFacts:
 
     tasks: defaultdict[str, list[TaskFact]] = field(default_factory=lambda: defaultdict(list))
     workers: defaultdict[str, list[CeleryEvent]] = field(default_factory=lambda: defaultdict(list))
-    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     inspections: dict[tuple[str, str], tuple[float, Any]] = field(default_factory=dict)
     observations: list[QueuesObserved] = field(default_factory=list)
     reports: list[CollectorReported] = field(default_factory=list)
     gaps: list[CollectorGap] = field(default_factory=list)
     latest: float = 0.0
 
-    def add(self, fact: AnyFact) -> None:
-        """Put the fact where it belongs."""
-        if isinstance(fact, TaskEvent):
-            self.tasks[fact.uuid].append(fact)
-            if not isinstance(fact, TaskSent):  # its hostname is a client's
-                self._add_worker(fact)
-        elif isinstance(fact, WorkerEvent):
-            self._add_worker(fact)
-        elif isinstance(fact, CustomEvent):
+    def add(self, facts: Iterable[AnyFact]) -> None:
+        """Put the facts where they belong."""
+        tasks, workers = self.tasks, self.workers
+        fact: Any
+        for fact in facts:
+            about = _ABOUT.get(type(fact))
+            if about is TaskEvent:
+                tasks[fact.uuid].append(fact)
+                workers[fact.hostname].append(fact)
+            elif about is TaskSent:  # its hostname is a client's
+                tasks[fact.uuid].append(fact)
+            elif about is WorkerEvent:
+                workers[fact.hostname].append(fact)
+            else:
+                self._add_rare(fact)
+
+    def _add_rare(self, fact: AnyFact) -> None:
+        if isinstance(fact, CustomEvent):
             if fact.uuid is not None:
                 self.tasks[fact.uuid].append(fact)
-            self._add_worker(fact)
+            self.workers[fact.hostname].append(fact)
         elif isinstance(fact, WorkerInspected):
             self.inspect(fact.hostname, fact.seen, fact.replies)
         elif isinstance(fact, QueuesObserved):
             self.observations.append(fact)
         elif isinstance(fact, CollectorReported):
             self.reports.append(fact)
-        else:
+        elif isinstance(fact, CollectorGap):
             self.gaps.append(fact)
 
     def inspect(self, hostname: str, at: float, replies: dict[str, Any]) -> None:
@@ -69,10 +98,6 @@ class ClusterFacts:
             known = self.inspections.get((hostname, method))
             if known is None or at >= known[0]:
                 self.inspections[hostname, method] = (at, answer)
-
-    def _add_worker(self, fact: CeleryEvent) -> None:
-        self.workers[fact.hostname].append(fact)
-        self.counts[fact.hostname, type_of(fact)] += 1  # type: ignore[arg-type]
 
 
 @dataclass
@@ -106,15 +131,14 @@ class Group:
             self.repeated += 1
             return
         try:
-            batch = decode_batch(message.data)
+            batch = decode_batch(_without_nul(message.data))
             cluster = _cluster(batch.cluster)
         except InvalidMessage as exc:
             self.invalid.append((message.sequence, str(exc)))
             return
         self.digests[digest] = message.sequence
         facts = self.clusters.setdefault(cluster, ClusterFacts())
-        for fact in batch.events:
-            facts.add(fact)
+        facts.add(batch.events)
         self.events += len(batch.events)
         if batch.events:
             self._note_times(facts, batch.events[0].seen, batch.events[-1])
@@ -135,6 +159,14 @@ def groups(messages: Iterable[StreamMessage], known: Iterable[bytes]) -> Iterato
             group = Group()
     if group.sequence:
         yield group
+
+
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+def _without_nul(data: bytes) -> bytes:
+    """JSON whose texts PostgreSQL can hold too. The collector sees to it already; others may publish as well."""
+    return _NUL.sub(rb"\1\\ufffd", data) if b"\\u0000" in data else data
 
 
 def _cluster(name: str) -> str:

@@ -1,6 +1,6 @@
 """What is known of one worker, merged from its events in any order, and whether it is online."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -42,13 +42,24 @@ FIELDS = tuple(WorkerRecord.__dataclass_fields__)
 values_of: Callable[[WorkerRecord], tuple[Any, ...]] = attrgetter(*FIELDS)
 
 
+def absorb_all(record: WorkerRecord, history: Sequence[CeleryEvent]) -> None:
+    """Merge events of the worker into its record, in place."""
+    seen = [fact.seen for fact in history]
+    for edge in {min(seen), max(seen)}:
+        _absorb_seen(record, edge)
+    for fact in history:
+        if isinstance(fact, WorkerEvent):
+            _absorb_own(record, fact)
+
+
 def absorb(record: WorkerRecord, fact: CeleryEvent) -> None:
     """Merge an event of the worker into its record, in place. Events about tasks only say that it lives."""
-    seen = fact.seen
+    absorb_all(record, (fact,))
+
+
+def _absorb_seen(record: WorkerRecord, seen: float) -> None:
     record.first_seen = seen if record.first_seen is None else min(record.first_seen, seen)
     record.last_seen = seen if record.last_seen is None else max(record.last_seen, seen)
-    if isinstance(fact, WorkerEvent):
-        _absorb_own(record, fact)
 
 
 def _absorb_own(record: WorkerRecord, fact: WorkerEvent) -> None:
@@ -75,7 +86,7 @@ def _describe(record: WorkerRecord, fact: WorkerEvent) -> None:
 
 def is_online(record: WorkerRecord, now: float) -> bool:
     """Whether the worker was heard of lately (by our clock) and has not said goodbye since."""
-    if record.last_seen is None or _said_goodbye(record):
+    if record.last_seen is None or said_goodbye(record):
         return False
     return now - record.last_seen <= patience(record.freq)
 
@@ -89,10 +100,11 @@ def since(record: WorkerRecord, online: bool) -> float | None:
     """When the worker became what it is: by its own word where it gave one."""
     if online:
         return record.online_at if record.online_at is not None else record.first_seen
-    return record.offline_at if _said_goodbye(record) else record.last_seen
+    return record.offline_at if said_goodbye(record) else record.last_seen
 
 
-def _said_goodbye(record: WorkerRecord) -> bool:
+def said_goodbye(record: WorkerRecord) -> bool:
+    """Whether the last that the worker said was that it shuts down."""
     if record.offline_at is None:
         return False
     alive = max((at for at in (record.online_at, record.heartbeat_at) if at is not None), default=None)

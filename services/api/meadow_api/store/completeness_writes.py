@@ -10,6 +10,7 @@ from meadow_api import completeness
 from meadow_api.completeness import Lives, Score
 from meadow_api.intake import ClusterFacts
 from meadow_api.store import schema
+from meadow_api.store.raw import Statement
 
 SLICE = 300
 SWEEP = 1.0
@@ -83,10 +84,10 @@ def _count(tallies: dict[tuple[int, str], Tally], hostname: str, scores: list[Sc
 def _write(connection: Connection, cluster: int, changed: Observed, tallies: Mapping[tuple[int, str], Tally]) -> None:
     if changed.lives:
         rows = [(cluster, hostname, encode(lives).decode()) for hostname, lives in changed.lives.items()]
-        connection.exec_driver_sql(_SET_LIVES, rows)
+        _SET_LIVES.many(connection, rows)
     if tallies:
-        connection.exec_driver_sql(
-            _ADD_SCORES,
+        _ADD_SCORES.many(
+            connection,
             [
                 (cluster, at, hostname, tally.expected, tally.seen, tally.lost_from, tally.lost_until)
                 for (at, hostname), tally in tallies.items()
@@ -94,14 +95,16 @@ def _write(connection: Connection, cluster: int, changed: Observed, tallies: Map
         )
 
 
-_SET_LIVES = (
+_SET_LIVES = Statement(
     "INSERT INTO lives (cluster, hostname, lives) VALUES (?, ?, ?) "
     "ON CONFLICT (cluster, hostname) DO UPDATE SET lives = excluded.lives"
 )
-_ADD_SCORES = (
+_ADD_SCORES = Statement(
     "INSERT INTO scores (cluster, at, hostname, expected, seen, lost_from, lost_until) VALUES (?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (cluster, at, hostname) DO UPDATE SET "
-    "expected = expected + excluded.expected, seen = seen + excluded.seen, "
-    "lost_from = min(coalesce(lost_from, excluded.lost_from), coalesce(excluded.lost_from, lost_from)), "
-    "lost_until = max(coalesce(lost_until, excluded.lost_until), coalesce(excluded.lost_until, lost_until))"
+    "expected = scores.expected + excluded.expected, seen = scores.seen + excluded.seen, "
+    "lost_from = CASE WHEN excluded.lost_from IS NULL OR scores.lost_from < excluded.lost_from "
+    "THEN scores.lost_from ELSE excluded.lost_from END, "
+    "lost_until = CASE WHEN excluded.lost_until IS NULL OR scores.lost_until > excluded.lost_until "
+    "THEN scores.lost_until ELSE excluded.lost_until END"
 )

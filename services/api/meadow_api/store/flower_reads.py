@@ -5,20 +5,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, func, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, and_, or_, select
 
-from meadow_api.search.conditions import condition
 from meadow_api.search.language import parse
+from meadow_api.search.tree import All, Node, Text
 from meadow_api.shapes import FLOWER_KEYS, Task, task_of
 from meadow_api.store import schema
 from meadow_api.store.schema import NO_TIME, tasks
-from meadow_api.store.task_reads import Present, children_of, distinct, find_cluster
+from meadow_api.store.task_reads import Present, children_of, find_cluster
+from meadow_api.store.task_search import TaskSearch, is_one_of, text_snapshot
 
 SORTABLE = {key: tasks.c[key] for key in FLOWER_KEYS if key in tasks.c} | {
     "root": tasks.c.root_id,
     "parent": tasks.c.parent_id,
 }
 MOST_COUNTED = 100_000
+COUNTING_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,23 @@ def find_ids(
     limit: int | None = None,
 ) -> Sequence[int]:
     """The row numbers of the tasks in order; raises `SearchError`."""
-    cluster = find_cluster(connection, cluster_name)
-    node = parse(wanted.search)
-    if cluster is None or (limit is not None and limit <= 0):
+    node = _node(wanted)
+    if limit is not None and limit <= 0:
         return array("q")
-    conditions = list(_conditions(connection, cluster, wanted))
-    if node is not None:
-        conditions.append(condition(node))
-    statement = select(tasks.c.id).where(tasks.c.cluster == cluster, *conditions).order_by(*_order(sort, descending))
-    bounded = statement.limit(-1 if limit is None else min(limit, 2**62)).offset(min(max(offset, 0), 2**62))
-    return array("q", connection.execute(bounded).scalars())
+    with text_snapshot(connection, node) as snapshot:
+        cluster = find_cluster(connection, cluster_name)
+        if cluster is None:
+            return array("q")
+        search = TaskSearch(connection, cluster, {}, node, snapshot)
+        few = search.few()
+        of_cluster = search.of_cluster if few is None else and_(search.of_cluster_unindexed, is_one_of(connection, few))
+        statement = select(tasks.c.id).where(of_cluster, *search.exact, *_received(wanted))
+        bounded = (
+            statement.order_by(*_order(sort, descending))
+            .limit(-1 if limit is None else min(limit, 2**62))
+            .offset(min(max(offset, 0), 2**62))
+        )
+        return array("q", connection.execute(bounded).scalars())
 
 
 def read_tasks(connection: Connection, ids: Sequence[int], present: Present) -> list[Task]:
@@ -73,30 +82,34 @@ def count_all(connection: Connection, cluster_name: str) -> int:
 
 
 def count_matching(connection: Connection, cluster_name: str, search: str) -> int:
-    """How many tasks match, counted up to `MOST_COUNTED`; raises `SearchError`."""
-    node = parse(search)
+    """How many tasks match, counted up to `MOST_COUNTED` and for a second; raises `SearchError`."""
+    node = parse(search, flower=True)
     if node is None:
         return count_all(connection, cluster_name)
-    cluster = find_cluster(connection, cluster_name)
-    matching = select(tasks.c.id).where(tasks.c.cluster == cluster, condition(node)).limit(MOST_COUNTED)
-    return int(connection.execute(select(func.count()).select_from(matching.subquery())).scalar_one())
+    with text_snapshot(connection, node) as snapshot:
+        cluster = find_cluster(connection, cluster_name)
+        if cluster is None:
+            return 0
+        return TaskSearch(connection, cluster, {}, node, snapshot, seconds=COUNTING_SECONDS).count(MOST_COUNTED)
 
 
-def _conditions(connection: Connection, cluster: int, wanted: FlowerFilter) -> Iterator[ColumnElement[bool]]:
-    for column, value in ((tasks.c.name, wanted.name), (tasks.c.worker, wanted.worker)):
-        if value:
-            yield column.in_(_any_case(distinct(connection, cluster, column), value))
-    if wanted.state:
-        yield tasks.c.state == wanted.state.upper()
+def _node(wanted: FlowerFilter) -> Node | None:
+    """The search, and the three names as a search."""
+    parts = [
+        Text((field,), (value,), whole=True)
+        for field, value in (("name", wanted.name), ("worker", wanted.worker), ("state", wanted.state))
+        if value
+    ]
+    searched = parse(wanted.search, flower=True)
+    found = (*parts, *((searched,) if searched is not None else ()))
+    return All(found) if len(found) > 1 else found[0] if found else None
+
+
+def _received(wanted: FlowerFilter) -> Iterator[ColumnElement[bool]]:
     if wanted.received_start is not None:
         yield or_(tasks.c.received >= wanted.received_start, tasks.c.received == NO_TIME)
     if wanted.received_end is not None:
         yield tasks.c.received <= wanted.received_end
-
-
-def _any_case(known: Sequence[str], value: str) -> list[str]:
-    folded = value.casefold()
-    return [name for name in known if name.casefold() == folded]
 
 
 def _order(sort: str | None, descending: bool) -> tuple[Any, ...]:

@@ -11,9 +11,9 @@ from meadow_api import presence
 from meadow_api.completeness import Life, Lives
 from meadow_api.store import schema
 from meadow_api.store.completeness_writes import SLICE
+from meadow_api.store.memory import worker_record
 from meadow_api.store.queue_reads import read_collector
 from meadow_api.store.task_reads import find_cluster
-from meadow_api.store.writer import worker_record
 
 HOUR = 3600.0
 MOST_SECONDS = 7 * 86400

@@ -45,6 +45,9 @@ def read_collector(connection: Connection, cluster_name: str) -> CollectorState:
         dropped=report.dropped,
         lag=report.lag,
         discarded=report.discarded,
+        collector=report.collector,
+        standbys=report.standbys,
+        takeovers=report.takeovers,
     )
 
 

@@ -10,8 +10,8 @@ from meadow.queries import WorkerRow
 from meadow_api import presence
 from meadow_api.presence import WorkerRecord
 from meadow_api.store import schema
+from meadow_api.store.memory import worker_record
 from meadow_api.store.task_reads import find_cluster
-from meadow_api.store.writer import worker_record
 
 Answers = dict[str, tuple[float, Any]]
 """Inspection method to when it was answered and the answer."""

@@ -1,31 +1,29 @@
 """The writing half of the store: a group of facts and the stream's position in one transaction."""
 
-import copy
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from meadow.audit import AnyAuditRecord, AuditIntent
 from meadow.codec import encode
 from meadow.events import CollectorGap, CollectorReported, QueuesObserved
-from meadow_api import presence
 from meadow_api.errors import PositionMoved
 from meadow_api.intake import ClusterFacts, Group
 from meadow_api.presence import WorkerRecord
 from meadow_api.store import schema
-from meadow_api.store.completeness_writes import Observed, load_lives, write_completeness
+from meadow_api.store.completeness_writes import write_completeness
 from meadow_api.store.database import Database
-from meadow_api.store.task_writes import SLICE, RollupKey, WrittenTasks, write_tasks
-
-DIGESTS_KEPT = 20_000
-COARSE_SLICE = 60
-
-Board = dict[str, dict[str, WorkerRecord]]
-"""Cluster name to worker name to what is known of the worker."""
+from meadow_api.store.lost_writes import is_due, mark_lost
+from meadow_api.store.memory import DIGESTS_KEPT, Board, Memory, load
+from meadow_api.store.raw import Statement
+from meadow_api.store.rollup_writes import write_rollups
+from meadow_api.store.stats_writes import ADD_UP_EVERY, add_up, note
+from meadow_api.store.task_writes import WrittenTasks, write_tasks
+from meadow_api.store.upsert import upsert
+from meadow_api.store.worker_writes import write_inspections, write_workers
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Changes:
     topics: set[str] = field(default_factory=set)
     tasks: list[str] = field(default_factory=list)
     workers: dict[str, WorkerRecord] = field(default_factory=dict)
-    observed: Observed | None = None
+    memory: Memory | None = None
 
 
 class Writer:
@@ -54,7 +52,7 @@ class Writer:
         self._clusters: dict[str, int] = {}
         self._digests: set[bytes] = set()
         self._digest_order: deque[bytes] = deque()
-        self._observed: dict[str, Observed] = {}
+        self._memory: dict[str, Memory] = {}
         self.board: Board = {}
 
     @property
@@ -64,8 +62,9 @@ class Writer:
 
     async def load(self) -> None:
         """Read what writing needs to know; after opening, and whenever the file was replaced."""
-        self._clusters, self.board, self._observed, digests = await self._database.read(_load)
-        self._digests, self._digest_order = set(digests), deque(digests)
+        loaded = await self._database.read(load)
+        self._clusters, self.board, self._memory = loaded.clusters, loaded.board, loaded.memory
+        self._digests, self._digest_order = set(loaded.digests), deque(loaded.digests)
 
     async def position(self, stream: str) -> Position | None:
         """How far the stream was read into the store."""
@@ -88,8 +87,8 @@ class Writer:
         self._remember(group.digests)
         for cluster, changed in changes.items():
             self.board.setdefault(cluster, {}).update(changed.workers)
-            if changed.observed is not None:
-                self._observed.setdefault(cluster, Observed()).renew(changed.observed)
+            if changed.memory is not None:
+                self._remember_cluster(cluster, changed.memory)
         return changes
 
     async def write_audit(
@@ -107,16 +106,16 @@ class Writer:
 
     async def write_inspections(self, cluster: str, answers: Mapping[tuple[str, str], tuple[float, Any]]) -> None:
         """Write what workers answered to inspections."""
-        await self._database.write(lambda c: _write_inspections(c, cluster_id(c, cluster), answers))
+        await self._database.write(lambda c: write_inspections(c, cluster_id(c, cluster), answers))
 
     async def forget_workers(self, before: float) -> None:
         """Forget the workers that were not heard of since `before`."""
         for workers in self.board.values():
             for hostname in [h for h, r in workers.items() if (r.last_seen or 0.0) < before]:
                 del workers[hostname]
-        for cluster, observed in self._observed.items():
-            for hostname in [h for h in observed.lives if h not in self.board.get(cluster, {})]:
-                del observed.lives[hostname]
+        for cluster, memory in self._memory.items():
+            for hostname in [h for h in memory.observed.lives if h not in self.board.get(cluster, {})]:
+                del memory.observed.lives[hostname]
 
     async def record_gap(self, cluster: str, gap: CollectorGap) -> None:
         """Write that facts are missing."""
@@ -125,20 +124,44 @@ class Writer:
     def _write_group(
         self, connection: Connection, stream: str, before: Position, group: Group
     ) -> tuple[dict[str, int], dict[str, Changes]]:
+        _advance(connection, stream, before, group.sequence)
         ids = dict(self._clusters)
         changes = {}
         for name, facts in group.clusters.items():
             if name not in ids:
                 ids[name] = cluster_id(connection, name)
             changes[name] = _write_cluster(connection, ids[name], facts, self.board.get(name, {}))
-            observed = self._observed.get(name, Observed())
-            changes[name].observed, scored = write_completeness(connection, ids[name], facts, observed)
-            if scored:
-                changes[name].topics.add("pipeline")
-        for digest, sequence in group.digests.items():
-            connection.execute(upsert(schema.digests).values(digest=digest, sequence=sequence).on_conflict_do_nothing())
-        _advance(connection, stream, before, group.sequence)
+            self._write_what_follows(connection, ids[name], name, facts, changes[name])
+        if group.digests:
+            _ADD_DIGEST.many(connection, list(group.digests.items()))
         return ids, changes
+
+    def _write_what_follows(
+        self, connection: Connection, cluster: int, name: str, facts: ClusterFacts, changes: Changes
+    ) -> None:
+        """Scores of completeness, marks of lost tasks, statistics."""
+        memory = self._memory.get(name, Memory())
+        observed, scored = write_completeness(connection, cluster, facts, memory.observed)
+        if scored:
+            changes.topics.add("pipeline")
+        watched, marks, added_up = memory.watched, memory.marks, memory.added_up
+        for report in facts.reports:
+            watched = watched.after(report)
+        if is_due(marks, observed.now):
+            board = self.board.get(name, {}) | changes.workers
+            lives = memory.observed.lives | observed.lives
+            marks, lost = mark_lost(connection, cluster, marks, board, lives, observed.now, watched)
+            changes.tasks += lost
+            changes.topics |= {"tasks"} if lost else set()
+        if observed.now - added_up >= ADD_UP_EVERY:
+            add_up(connection, cluster)
+            added_up = observed.now
+        changes.memory = Memory(observed, marks, watched, added_up)
+
+    def _remember_cluster(self, name: str, changed: Memory) -> None:
+        observed = self._memory.get(name, Memory()).observed
+        observed.renew(changed.observed)
+        self._memory[name] = replace(changed, observed=observed)
 
     def _remember(self, digests: Iterable[bytes]) -> None:
         for digest in digests:
@@ -154,23 +177,6 @@ def cluster_id(connection: Connection, name: str) -> int:
     if known is None:
         known = connection.execute(insert(schema.clusters).values(name=name)).inserted_primary_key[0]  # type: ignore[index]
     return int(known)
-
-
-def _load(connection: Connection) -> tuple[dict[str, int], Board, dict[str, Observed], list[bytes]]:
-    names = {row.id: row.name for row in connection.execute(select(schema.clusters))}
-    board: Board = {name: {} for name in names.values()}
-    for row in connection.execute(select(schema.workers)):
-        board[names[row.cluster]][row.hostname] = worker_record(row)
-    newest = select(schema.digests.c.digest).order_by(schema.digests.c.sequence.desc()).limit(DIGESTS_KEPT)
-    digests = list(connection.execute(newest).scalars())[::-1]
-    return {name: id for id, name in names.items()}, board, load_lives(connection, names), digests
-
-
-def worker_record(row: Any) -> WorkerRecord:
-    """The record of a row of `workers`."""
-    values = {name: getattr(row, name) for name in presence.FIELDS}
-    values["heartbeats"], values["loadavg"] = tuple(values["heartbeats"]), tuple(values["loadavg"])
-    return WorkerRecord(**values)
 
 
 def _begin_stream(connection: Connection, stream: str, position: Position) -> None:
@@ -195,13 +201,15 @@ def _write_cluster(
     if facts.tasks:
         written = write_tasks(connection, cluster, facts.tasks)
         _count_tasks(connection, cluster, written)
+        write_rollups(connection, cluster, written.tallies)
+        note(connection, cluster, written.tallies)
         changes.tasks = written.uuids
         changes.topics.add("tasks")
     if facts.workers:
-        changes.workers = _write_workers(connection, cluster, facts, board)
+        changes.workers = write_workers(connection, cluster, facts, board)
         changes.topics.add("workers")
     if facts.inspections:
-        _write_inspections(connection, cluster, facts.inspections)
+        write_inspections(connection, cluster, facts.inspections)
         changes.topics.add("workers")
     if facts.observations:
         _write_observations(connection, cluster, facts.observations)
@@ -219,69 +227,9 @@ def _count_tasks(connection: Connection, cluster: int, written: WrittenTasks) ->
         connection.execute(
             update(schema.clusters).where(schema.clusters.c.id == cluster).values(tasks=column + written.added)
         )
-    coarse: dict[RollupKey, list[float]] = {}
-    for (at, name), counters in written.rollups.items():
-        key = (at // COARSE_SLICE * COARSE_SLICE, name)
-        known = coarse.get(key)
-        coarse[key] = counters if known is None else [a + b for a, b in zip(known, counters, strict=True)]
-    for step, rollups in ((SLICE, written.rollups), (COARSE_SLICE, coarse)):
-        rows = [(cluster, step, at, name, *counters) for (at, name), counters in rollups.items()]
-        if rows:
-            connection.exec_driver_sql(_ADD_ROLLUPS, rows)
 
 
-_COUNTERS = tuple(column.name for column in schema.rollups.c if not column.primary_key)
-_ADD_ROLLUPS = (
-    f"INSERT INTO rollups VALUES ({', '.join('?' * (4 + len(_COUNTERS)))}) "  # noqa: S608
-    "ON CONFLICT (cluster, step, at, name) DO UPDATE SET "
-    + ", ".join(f"{name} = {name} + excluded.{name}" for name in _COUNTERS)
-)
-_ADD_COUNTS = (
-    "INSERT INTO worker_counts VALUES (?, ?, ?, ?) "
-    "ON CONFLICT (cluster, hostname, type) DO UPDATE SET count = count + excluded.count"
-)
-
-
-def _write_workers(
-    connection: Connection, cluster: int, facts: ClusterFacts, board: Mapping[str, WorkerRecord]
-) -> dict[str, WorkerRecord]:
-    changed: dict[str, WorkerRecord] = {}
-    for hostname, history in facts.workers.items():
-        known = board.get(hostname)
-        record = WorkerRecord(hostname) if known is None else copy.copy(known)
-        for fact in history:
-            presence.absorb(record, fact)
-        changed[hostname] = record
-    rows = [
-        {"cluster": cluster, **dict(zip(presence.FIELDS, presence.values_of(record), strict=True))}
-        for record in changed.values()
-    ]
-    statement = upsert(schema.workers)
-    fields = {name: statement.excluded[name] for name in presence.FIELDS if name != "hostname"}
-    connection.execute(statement.on_conflict_do_update(index_elements=["cluster", "hostname"], set_=fields), rows)
-    counts = [(cluster, hostname, type_, n) for (hostname, type_), n in facts.counts.items()]
-    connection.exec_driver_sql(_ADD_COUNTS, counts)
-    return changed
-
-
-def _write_inspections(
-    connection: Connection, cluster: int, answers: Mapping[tuple[str, str], tuple[float, Any]]
-) -> None:
-    statement = upsert(schema.inspections)
-    newer = {"at": statement.excluded.at, "answer": statement.excluded.answer}
-    rows = [
-        {"cluster": cluster, "hostname": hostname, "method": method, "at": at, "answer": encode(answer).decode()}
-        for (hostname, method), (at, answer) in answers.items()
-    ]
-    if rows:
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["cluster", "hostname", "method"],
-                set_=newer,
-                where=statement.excluded.at >= schema.inspections.c.at,
-            ),
-            rows,
-        )
+_ADD_DIGEST = Statement("INSERT INTO digests (digest, sequence) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING")
 
 
 def _write_newest(connection: Connection, table: Any, cluster: int, fact: QueuesObserved | CollectorReported) -> None:
