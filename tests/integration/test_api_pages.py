@@ -97,7 +97,7 @@ async def test_filters_narrow_the_pages(answers: Answers) -> None:
 async def test_a_fault_in_the_search_comes_back_with_its_position(answers: Answers) -> None:
     found = await answers.tasks(TaskListQuery(cluster="default", search="abc OR"))
     assert (found.rows, found.error_position) == ([], 4)
-    assert found.error == "OR must be followed by a search term at position 4."
+    assert found.error == 'OR must be followed by a search term at position 4. Add one, or quote the word: "or".'
 
 
 @pytest.mark.parametrize(

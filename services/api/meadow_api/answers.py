@@ -9,7 +9,7 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from meadow import queries, subjects
-from meadow.bus import Handler
+from meadow.answering import Handler
 from meadow.codec import decode, encode
 from meadow.errors import InvalidMessage, MeadowError
 from meadow.queries import (
@@ -41,6 +41,7 @@ from meadow.settings import Settings
 from meadow_api.errors import InvalidQuestion, SearchError
 from meadow_api.shapes import TEXTS, Presenter, flower_task, shortened
 from meadow_api.store import (
+    attempt_reads,
     audit_reads,
     flower_reads,
     overview_reads,
@@ -52,6 +53,7 @@ from meadow_api.store import (
 from meadow_api.store.database import Database
 from meadow_api.store.flower_reads import FlowerFilter
 from meadow_api.store.schema import tasks
+from meadow_api.timeline import presented
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +113,10 @@ class Answers:
             if task is None:
                 return TaskAnswer(audit=done)
             relatives = task_reads.relatives_of(connection, query.cluster, task, self.present)
-            return TaskAnswer(task=self.present(task), relatives=relatives, audit=done)
+            shown = self.present(task)
+            runs = attempt_reads.attempts(connection, query.cluster, query.uuid)
+            attempts = presented(runs, task, self.present)
+            return TaskAnswer(task=shown, attempts=attempts, relatives=relatives, audit=done)
 
         return await self._read(work)
 

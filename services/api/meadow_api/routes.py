@@ -1,9 +1,9 @@
-"""The reading half of the REST API: Flower's GET endpoints, the audit log, and the state of health."""
+"""Flower's GET endpoints."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,14 +14,13 @@ from meadow.bus import safe_url
 from meadow.codec import decode, encode
 from meadow.commands import DEFAULT_METHODS, INSPECT_METHODS, CommandReply, CommandRequest, InspectWorkers
 from meadow.errors import BusError, InvalidMessage
-from meadow.queries import AuditListQuery, PipelineQuery
 from meadow.service import Context
 from meadow_api import replies
 from meadow_api.answers import Answers
 from meadow_api.errors import InvalidQuestion, SearchError, StoreError
 from meadow_api.queue_lengths import QueueLengths
 from meadow_api.shapes import flower_listed, flower_task
-from meadow_api.store import flower_reads, pipeline_reads, queue_reads, task_reads, worker_reads
+from meadow_api.store import flower_reads, task_reads, worker_reads
 from meadow_api.store.database import Database
 from meadow_api.store.flower_reads import FlowerFilter
 from meadow_api.store.schema import tasks
@@ -54,14 +53,12 @@ class ReadEndpoints:
         database: Database,
         writer: Writer,
         answers: Answers,
-        health: Callable[[], dict[str, Any]],
     ) -> None:
         self._context = context
         self._cluster = context.settings.cluster
         self._database = database
         self._writer = writer
         self._answers = answers
-        self._health = health
         self._lengths = QueueLengths(database, context.settings)
 
     def routes(self) -> list[web.RouteDef]:
@@ -73,34 +70,12 @@ class ReadEndpoints:
             "/api/task/info/{uuid:.*}": self.task_info,
             "/api/task/types": self.task_types,
             "/api/queues/length": self.queue_lengths,
-            "/api/v1/audit": self.audit,
-            "/api/v1/health": self.health,
-            "/api/v1/pipeline": self.pipeline,
         }
         return [web.get(path, _guarded(handler), allow_head=False) for path, handler in handlers.items()]
 
     async def healthcheck(self, request: web.Request) -> web.StreamResponse:
         """The process answers. Whether all is well is told by `/api/v1/health`."""
         return web.Response(text="OK", content_type="text/html", charset="UTF-8")
-
-    async def health(self, request: web.Request) -> web.StreamResponse:
-        """How far facts have come, and the collector's last word."""
-        state = self._health()
-        collector = await self._database.read(lambda c: queue_reads.read_collector(c, self._cluster))
-        now = time.time()
-        age = None if collector.reported is None else now - collector.reported
-        body = {**state, "now": now, "collector": {**msgspec.structs.asdict(collector), "age": age}}
-        return replies.json(request, body, 200 if state["ok"] else 503)
-
-    async def pipeline(self, request: web.Request) -> web.StreamResponse:
-        """How complete the picture is, over the last `seconds`."""
-        seconds = replies.int_argument(request, "seconds")
-        query = (
-            PipelineQuery(cluster=self._cluster)
-            if seconds is None
-            else PipelineQuery(cluster=self._cluster, seconds=float(min(max(seconds, 0), pipeline_reads.MOST_SECONDS)))
-        )
-        return replies.json_bytes(request, encode(await self._answers.pipeline(query)))
 
     async def workers(self, request: web.Request) -> web.StreamResponse:
         """The last inspections, or with `status` who is online."""
@@ -173,18 +148,6 @@ class ReadEndpoints:
                 return replies.json(request, {"active_queues": []})
             return replies.empty(500)
         return replies.json(request, {"active_queues": found.queues})
-
-    async def audit(self, request: web.Request) -> web.StreamResponse:
-        """Who did what, newest first."""
-        limit = replies.int_argument(request, "limit")
-        query = AuditListQuery(
-            cluster=self._cluster,
-            target=replies.argument(request, "target"),
-            actor=replies.argument(request, "actor"),
-            limit=50 if limit is None else limit,
-            cursor=replies.argument(request, "cursor"),
-        )
-        return replies.json(request, await self._answers.audit(query))
 
     async def _status(self) -> dict[str, bool]:
         rows = await self._database.read(lambda c: worker_reads.list_workers(c, self._cluster, time.time()))

@@ -5,17 +5,18 @@ Says: answers, `meadow.changed.<cluster>` after each commit and when a worker fa
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Coroutine, Sequence
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from meadow import subjects
+from meadow.answering import Answering
 from meadow.codec import encode
-from meadow.errors import BusError, StartRefused
+from meadow.errors import BusError
 from meadow.queries import Changed, StreamProgress
 from meadow.service import Context
 from meadow_api import presence
@@ -23,14 +24,18 @@ from meadow_api.answers import Answers
 from meadow_api.command_routes import command_routes
 from meadow_api.errors import StoreError
 from meadow_api.follow import AuditFollower, EventFollower, Follower
+from meadow_api.housekeeping import Housekeeping
 from meadow_api.routes import ReadEndpoints
+from meadow_api.search.upkeep import SearchIndex
 from meadow_api.store import retention
-from meadow_api.store.database import Database
+from meadow_api.store.database import Database, place_of
 from meadow_api.store.writer import Changes, Writer
+from meadow_api.turn import Turn
+from meadow_api.v1.endpoint import Reading
+from meadow_api.v1.resources import Resources
 
 log = logging.getLogger(__name__)
 
-STORE = "store.db"
 QUEUE_GROUP = "api"
 TICK = 1.0
 HOUSEKEEPING = 30.0
@@ -39,9 +44,7 @@ MOST_NAMED = 500
 
 def build(context: Context) -> "ApiService":
     """The service, not yet running."""
-    if context.settings.data_dir is None:
-        raise StartRefused("The task store needs a data directory. Give one with --data-dir.")
-    return ApiService(context, Database(Path(context.settings.data_dir) / STORE))
+    return ApiService(context, Database(place_of(context.settings)))
 
 
 class ApiService:
@@ -52,31 +55,42 @@ class ApiService:
     def __init__(self, context: Context, database: Database) -> None:
         self._context = context
         self._database = database
+        self._search = SearchIndex(database, context.settings)
         self._writer = Writer(database)
         self._answers = Answers(database, context.settings, progress=self._stream_progress)
+        self._housekeeping = Housekeeping(database, retention.Limits.of(context.settings))
+        self._turn = Turn(database, self._stand_by)
         common = (context.bus, database, self._writer)
-        self._events = EventFollower(*common, subjects.EVENTS_STREAM, subjects.ALL_EVENTS, self._announce)
-        self._audit = AuditFollower(*common, subjects.AUDIT_STREAM, subjects.ALL_AUDIT, self._announce)
+        self._events = EventFollower(*common, subjects.EVENTS_STREAM, subjects.ALL_EVENTS, self._announce, self._turn)
+        self._audit = AuditFollower(*common, subjects.AUDIT_STREAM, subjects.ALL_AUDIT, self._announce, self._turn)
         self._online: dict[str, set[str]] = {}
         self._running: list[asyncio.Task[None]] = []
         self._unheard = False
+        self._answering: Answering | None = None
+        reading = Reading(database, context.bus, context.settings, self._answers.present)
+        self._resources = Resources(reading, self._answers, self.health)
 
     async def listen(self) -> None:
         """Open the store and answer questions."""
         bus = self._context.bus
         await self._database.open()
         await self._writer.load()
-        await bus.answer(self._answers.handlers(bus.max_payload), group=QUEUE_GROUP)
+        self._answering = await bus.answer(self._answers.handlers(bus.max_payload), group=QUEUE_GROUP)
 
     async def speak(self) -> None:
         """Read the streams, tell what changes, and let go of what is old."""
+        if self._database.shared:
+            self._start("api: take turns", self._turn.run())
         self._start("api: read facts", self._events.run())
         self._start("api: read audit records", self._audit.run())
         self._start("api: watch workers", self._watch_workers())
         self._start("api: keep house", self._keep_house())
+        self._start("api: index texts", self._search.run())
 
     async def stop(self) -> None:
-        """Stop reading, finish the transaction under way, close the store."""
+        """Take no more questions, stop reading, finish the transaction under way, close the store."""
+        if self._answering is not None:
+            await self._answering.stop()
         pending = set(self._running)
         while pending:
             for task in pending:
@@ -84,12 +98,18 @@ class ApiService:
             # Python 3.11's wait_for, which reading from NATS goes through, can lose a cancellation: say it again.
             _, pending = await asyncio.wait(pending, timeout=0.5)
         self._running.clear()
+        await self._search.let_go()
         await self._database.close()
+        await self._search.close()
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Flower's API, and Meadow's own below `/api/v1`."""
-        endpoints = ReadEndpoints(self._context, self._database, self._writer, self._answers, self.health)
-        return [*endpoints.routes(), *command_routes(self._context)]
+        endpoints = ReadEndpoints(self._context, self._database, self._writer, self._answers)
+        return [*endpoints.routes(), *command_routes(self._context), *self._resources.routes()]
+
+    async def hang_up(self) -> None:
+        """End the event streams that are open, so that a stop need not wait for them."""
+        await self._resources.hang_up()
 
     def health(self) -> dict[str, Any]:
         """Whether facts reach the store, and how far they have."""
@@ -99,8 +119,15 @@ class ApiService:
         return {
             "ok": connected and not errors and bool(self._running) and not any(t.done() for t in self._running),
             "error": errors[0] if errors else None if connected else "There is no connection to NATS.",
+            "writes": self._turn.ours,
             "streams": {f.stream: _progress(f) for f in followers},
         }
+
+    async def _stand_by(self) -> None:
+        """Another process writes: see how far it is."""
+        with contextlib.suppress(BusError):  # health says that NATS is away
+            for follower in (self._events, self._audit):
+                await follower.look_on()
 
     def _stream_progress(self) -> list[StreamProgress]:
         now = time.monotonic()
@@ -145,6 +172,7 @@ class ApiService:
         """Nothing arrives when a worker dies: its silence has to be noticed."""
         while True:
             await asyncio.sleep(TICK)
+            await self._turn.wait()
             now = time.time()
             for cluster, workers in list(self._writer.board.items()):
                 online = {name for name, record in workers.items() if presence.is_online(record, now)}
@@ -158,21 +186,20 @@ class ApiService:
                     )
 
     async def _keep_house(self) -> None:
-        settings = self._context.settings
+        days = self._context.settings.retention
+        complaint = ""
         while True:
+            await self._turn.wait()
             try:
                 await self._look_ahead()
-                now = time.time()
-                step = retention.STEP
-                while step >= retention.STEP:
-                    step = await self._database.write(
-                        lambda c, now=now: retention.forget_tasks(c, now, settings.retention, settings.max_tasks)  # type: ignore[misc]
-                    )
-                await self._database.write(lambda c, now=now: retention.forget_history(c, now, settings.retention))  # type: ignore[misc]
-                if settings.retention > 0:
-                    await self._writer.forget_workers(now - settings.retention * retention.DAY)
+                await self._housekeeping.sweep(time.time())
+                if days > 0:
+                    await self._writer.forget_workers(time.time() - days * retention.DAY)
+                complaint = ""
             except (StoreError, BusError) as exc:
-                log.warning("Old tasks could not be deleted: %s", exc, extra={"action": "store.housekeeping"})
+                if str(exc) != complaint:
+                    log.warning("Old tasks could not be deleted: %s", exc, extra={"action": "store.housekeeping"})
+                complaint = str(exc)
             await asyncio.sleep(HOUSEKEEPING)
 
     async def _look_ahead(self) -> None:

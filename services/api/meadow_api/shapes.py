@@ -6,12 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from meadow.queries import TaskRow
-from meadow_api.store.schema import NO_NUMBER, NO_TEXT, NO_TIME
+from meadow_api.store.schema import NO_NUMBER, NO_TEXT, NO_TIME, tasks
 
 log = logging.getLogger(__name__)
 
 Task = dict[str, Any]
-"""Flower's 31 keys in Flower's order, then `queue` and `pid`."""
+"""Flower's 31 keys in Flower's order, then those of `OWN_KEYS`."""
 
 FLOWER_KEYS = (
     "uuid",
@@ -46,21 +46,34 @@ FLOWER_KEYS = (
     "parent_id",
     "children",
 )
-OWN_KEYS = ("queue", "pid")
+OWN_KEYS = ("queue", "pid", "lost_since", "lost_reason")
 TEXTS = ("args", "kwargs", "result", "exception", "traceback")
+ENDINGS = {"SUCCESS": "succeeded", "FAILURE": "failed", "REVOKED": "revoked", "REJECTED": "rejected"}
+"""Each state in which a task ends, and the time that says when."""
+
+TIMES = ("timestamp", "received", "started", "sent", "lost_since")
+_KEYS = (*FLOWER_KEYS, *OWN_KEYS)
+_COLUMNS = tuple(tasks.c.keys())
 HIDDEN = "(hidden: format_task failed for this task)"
 
 
 def task_of(row: Any, children: Sequence[str] = ()) -> Task:
     """A row of the table of tasks as a task."""
-    values = dict(row._mapping)
+    values = dict(zip(_COLUMNS, row, strict=True))
     for key, unknown in (("name", NO_TEXT), ("worker", NO_TEXT), ("received", NO_TIME), ("started", NO_TIME)):
         if values[key] == unknown:
             values[key] = None
     if values["runtime"] == NO_NUMBER:
         values["runtime"] = None
     values["root"], values["parent"], values["children"] = values["root_id"], values["parent_id"], list(children)
-    return {key: values[key] for key in (*FLOWER_KEYS, *OWN_KEYS)}
+    return {key: values[key] for key in _KEYS}
+
+
+def ended_at(task: Task) -> float | None:
+    """When the task came to its end, if it has."""
+    key = ENDINGS.get(task["state"])
+    at: float | None = None if key is None else task[key]
+    return at
 
 
 def flower_task(task: Task) -> Task:
@@ -114,6 +127,11 @@ class Presenter:
         self._format = format_task
         self._failing = False
 
+    @property
+    def changes(self) -> bool:
+        """Whether tasks may be shown otherwise than they are."""
+        return self._format is not None
+
     def __call__(self, task: Task) -> Task:
         """The task as it may be shown. One for which the function fails is shown without its texts."""
         if self._format is None:
@@ -128,7 +146,7 @@ class Presenter:
 
     def _checked(self, task: Task, formatted: Task) -> Task:
         """What tasks are found and sorted by stays as it was; the rest may have become text."""
-        for key in ("uuid", "state", "timestamp", "children", "retries", "runtime", "received", "started", "sent"):
+        for key in (*TIMES, "uuid", "state", "children", "retries", "runtime"):
             formatted[key] = task[key]
         return formatted
 

@@ -1,0 +1,1 @@
+"""The API of version 1: one module for each resource."""

@@ -1,0 +1,115 @@
+"""A task as version 1 shows it: names that say what they are, and only the fields that were asked for."""
+
+from typing import Any, Literal, TypeAlias, get_args
+
+from msgspec import UNSET, Struct, UnsetType
+
+from meadow_api.shapes import TEXTS, Task, shortened
+
+Field = Literal[
+    "uuid",
+    "name",
+    "state",
+    "worker",
+    "queue",
+    "args",
+    "kwargs",
+    "result",
+    "exception",
+    "traceback",
+    "sent",
+    "received",
+    "started",
+    "succeeded",
+    "failed",
+    "retried",
+    "revoked",
+    "rejected",
+    "updated",
+    "runtime",
+    "retries",
+    "eta",
+    "expires",
+    "root",
+    "parent",
+    "children",
+    "pid",
+    "clock",
+    "client",
+    "exchange",
+    "routing_key",
+    "lost_since",
+    "lost_reason",
+]
+
+Text: TypeAlias = str | UnsetType | None
+Number: TypeAlias = float | UnsetType | None
+Whole: TypeAlias = int | UnsetType | None
+
+FIELDS: tuple[Field, ...] = get_args(Field)
+LISTED: tuple[Field, ...] = tuple(f for f in FIELDS if f not in ("traceback", "children", "pid", "clock", "client"))
+"""The fields of a list unless others are asked for."""
+
+EXPORTED: tuple[Field, ...] = tuple(f for f in FIELDS if f != "children")
+
+
+class TaskView(Struct, frozen=True, kw_only=True):
+    """One task. Times are UTC epoch seconds by the workers' clocks; `updated` is the newest event's.
+
+    `args`, `kwargs` and `result` are reprs as Celery sends them (cut by Celery at 1,024 characters). `cut` names the
+    fields that are cut here because a list was asked for; the task by its id has all of them.
+    """
+
+    uuid: str | UnsetType = UNSET
+    name: Text = UNSET
+    state: str | UnsetType = UNSET
+    worker: Text = UNSET
+    queue: Text = UNSET
+    args: Text = UNSET
+    kwargs: Text = UNSET
+    result: Text = UNSET
+    exception: Text = UNSET
+    traceback: Text = UNSET
+    sent: Number = UNSET
+    received: Number = UNSET
+    started: Number = UNSET
+    succeeded: Number = UNSET
+    failed: Number = UNSET
+    retried: Number = UNSET
+    revoked: Number = UNSET
+    rejected: Number = UNSET
+    updated: float | UnsetType = UNSET
+    runtime: Number = UNSET
+    retries: Whole = UNSET
+    eta: Text = UNSET
+    expires: Text = UNSET
+    root: Text = UNSET
+    parent: Text = UNSET
+    children: list[str] | UnsetType = UNSET
+    pid: Whole = UNSET
+    clock: Whole = UNSET
+    client: Text = UNSET
+    exchange: Text = UNSET
+    routing_key: Text = UNSET
+    lost_since: Number = UNSET
+    lost_reason: Text = UNSET
+    cut: list[str] | UnsetType = UNSET
+
+
+_OTHER_NAMES = {"updated": "timestamp", "root": "root_id", "parent": "parent_id"}
+
+
+def values_of(task: Task, fields: tuple[Field, ...]) -> dict[str, Any]:
+    """The values of those fields, in that order."""
+    return {field: task.get(_OTHER_NAMES.get(field, field)) for field in fields}
+
+
+def view_of(task: Task, fields: tuple[Field, ...], longest: int | None = None) -> TaskView:
+    """The task with those fields, its texts cut to `longest` characters if that is given."""
+    values = values_of(task, fields)
+    if longest is None:
+        return TaskView(**values)
+    cut = [key for key in TEXTS if isinstance(values.get(key), str) and len(values[key]) > longest]
+    for key in cut:
+        values[key] = shortened(values[key], longest)
+    return TaskView(**values, cut=cut) if cut else TaskView(**values)
