@@ -28,7 +28,7 @@ async def test_a_new_task_appears_on_the_open_page_and_its_state_changes(make_co
         assert "SUCCESS" in (await hear_until(tab, "SUCCESS"))["html"]
 
 
-async def test_the_page_of_a_task_that_is_not_known_yet_fills_in_with_its_first_event(make_context: MakeContext) -> None:
+async def test_the_page_of_an_unknown_task_fills_in_with_its_first_event(make_context: MakeContext) -> None:
     async with web_stage(make_context) as stage:
         page = await stage.get("/task/task-1", status=404)
         assert "Unknown task 'task-1'" in page.words()

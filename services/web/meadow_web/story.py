@@ -20,9 +20,19 @@ class Sentence:
 
 def tell(task: Mapping[str, Any]) -> Sentence:
     """The sentence for a task with Flower's keys (and `queue`)."""
+    if _time(task, "lost_since") is not None:
+        return _lost(task)
     state = str(task.get("state") or "")
     teller = _TELLERS.get(state, _custom)
     return teller(task)
+
+
+def _lost(task: Mapping[str, Any]) -> Sentence:
+    """The worker that held the task went away: Celery will not say how it ended."""
+    worker = str(task.get("worker") or "Its worker")
+    doing = "while it ran" if _time(task, "started") is not None else "before it ran"
+    gone = _GONE.get(str(task.get("lost_reason")), "went away")
+    return Sentence(f"Probably lost: {worker} {gone} {doing}", _time(task, "lost_since"))
 
 
 def _succeeded(task: Mapping[str, Any]) -> Sentence:
@@ -73,6 +83,12 @@ def _rejected(task: Mapping[str, Any]) -> Sentence:
 def _custom(task: Mapping[str, Any]) -> Sentence:
     return Sentence(f"Reported the state {task.get('state')}{_on(task)}", _time(task, "timestamp"))
 
+
+_GONE = {
+    "worker-offline": "shut down",
+    "worker-restarted": "was started anew",
+    "worker-silent": "has not been heard of since",
+}
 
 _TELLERS = {
     "SUCCESS": _succeeded,

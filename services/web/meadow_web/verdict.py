@@ -154,6 +154,8 @@ def gap_words(gaps: Sequence[GapRow]) -> str:
         return f"The collector had to drop {plural(events, 'event')}" if events else "The collector had to drop events"
     if reason == "broker-unavailable":
         return f"Nothing could be read from the broker for {duration(sum(gap.end - gap.start for gap in gaps))}"
+    if reason == "no-collector":
+        return f"No collector ran for {duration(sum(gap.end - gap.start for gap in gaps))}"
     if reason == "stream-limit":
         return "Facts were deleted from the stream before they were stored"
     some = plural(events, "event") if events else "Events"

@@ -60,8 +60,8 @@ class Visit:
 @dataclass(frozen=True)
 class Content:
     """What a page shows. `values` go to the template; `watched` are the ids of the tasks, or the names of the workers,
-    that it is about (`None`: any); `mood` colours the tab's icon; `status` is the HTTP status; `template` takes the place
-    of the page's own."""
+    that it is about (`None`: any); `mood` colours the tab's icon; `status` is the HTTP status;
+    `template` takes the place of the page's own."""
 
     title: str
     values: dict[str, Any]

@@ -4,7 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from meadow.queries import TaskAnswer, TaskQuery
+from msgspec import structs
+
+from meadow.queries import AttemptRow, TaskAnswer, TaskQuery
 from meadow_web import literals, phases, run_again, story, tracebacks
 from meadow_web.pages.page import Content, Page, Visit, as_dicts
 
@@ -31,6 +33,7 @@ async def load(visit: Visit) -> Content:
         "texts": [_text("Arguments", task.get("args")), _text("Keyword arguments", task.get("kwargs"))],
         "result": _text("Result", task.get("result")) if task.get("result") is not None else None,
         "traceback": tracebacks.parts(str(task["traceback"])) if task.get("traceback") else [],
+        "attempts": [_attempt(attempt) for attempt in answer.attempts] if len(answer.attempts) > 1 else [],
         "relatives": sorted(relatives, key=lambda row: row["received"] or row["sent"] or row["timestamp"]),
         "audit": answer.audit,
         "labels": LABELS,
@@ -40,6 +43,14 @@ async def load(visit: Visit) -> Content:
     title = " ".join(part for part in (task.get("name"), uuid[:8]) if part)
     watched = frozenset({uuid, *(row["uuid"] for row in relatives)})
     return Content(title, values, mood="bad" if task.get("state") == "FAILURE" else "", watched=watched)
+
+
+def _attempt(attempt: AttemptRow) -> dict[str, Any]:
+    """One line of the table of attempts; what took how long is told from its own times."""
+    row = structs.asdict(attempt)
+    begun = attempt.started if attempt.started is not None else attempt.received
+    ran = None if begun is None or attempt.ended is None else max(attempt.ended - begun, 0.0)
+    return {**row, "begun": begun, "took": attempt.runtime if attempt.runtime is not None else ran}
 
 
 def _unknown(uuid: str) -> Content:
