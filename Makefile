@@ -17,11 +17,11 @@ help: ## List the targets
 
 setup: .make/setup ## Make .venv with Meadow (editable), its tools and the front-end libraries
 
-servers: ## Install what the tests need from Debian, if it is missing: Redis, RabbitMQ, Chromium
+servers: ## Install what the tests need from Debian, if it is missing: Redis, RabbitMQ, PostgreSQL, Chromium
 	@tools/install_servers.sh
 
-test: setup servers ## Run the tests (ARGS="tests/unit -k fold" for some of them)
-	@$(BIN)/pytest $(ARGS)
+test: setup servers ## Run all tests, two at a time (ARGS="tests/unit -k fold": only those, one after the other)
+	@$(BIN)/pytest $(or $(ARGS),--numprocesses 2 --dist loadgroup)
 
 check: setup ## Lint, formatting, types, walls between rooms, docs, repository
 	@$(BIN)/ruff check

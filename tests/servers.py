@@ -1,15 +1,23 @@
 """Real servers for tests, started on free ports of the loopback address and ended with the test."""
 
+import grp
+import http.client
 import os
+import pwd
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import kombu.pools
 
 
 def free_port() -> int:
@@ -111,6 +119,25 @@ def running_rabbitmq(directory: Path, ports: tuple[int, int, int] | None = None)
         _end_group(process)
 
 
+def forget_everything(node: RabbitMQ) -> None:
+    """Make the node's virtual host anew: queues, exchanges and messages are gone, all connections are cut.
+
+    kombu keeps connections by URL for the whole process, and would hand out cut ones.
+    """
+    for method, path, body in (
+        ("DELETE", "vhosts/%2F", b""),
+        ("PUT", "vhosts/%2F", b""),
+        ("PUT", "permissions/%2F/guest", b'{"configure":".*","write":".*","read":".*"}'),
+    ):
+        connection = http.client.HTTPConnection(urlsplit(node.api).netloc.rpartition("@")[2], timeout=30.0)
+        headers = {"Authorization": "Basic Z3Vlc3Q6Z3Vlc3Q=", "Content-Type": "application/json"}
+        connection.request(method, f"/api/{path}", body=body, headers=headers)
+        status = connection.getresponse().status
+        connection.close()
+        assert status < 300, f"RabbitMQ answered {method} {path} with {status}"
+    kombu.pools.reset()
+
+
 def _rabbitmq_script() -> str:
     """The server's own script. The one on Debian's PATH changes to another user and cannot write below `directory`."""
     own = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -125,3 +152,103 @@ def _end_group(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A server of one's own. `fresh` makes a new empty database and gives its URL; `process` may be killed."""
+
+    home: Path
+    port: int
+    process: "subprocess.Popen[bytes]"
+
+    def url(self, database: str) -> str:
+        """The URL of a database."""
+        return f"postgresql://meadow@127.0.0.1:{self.port}/{database}"
+
+    def fresh(self) -> str:
+        """A new empty database's URL."""
+        import psycopg
+
+        name = f"store_{uuid.uuid4().hex}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return self.url(name)
+
+    def drop(self, url: str) -> None:
+        """Remove a database with all that still use it."""
+        import psycopg
+
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]} WITH (FORCE)".encode())
+
+
+@contextmanager
+def running_postgres(directory: Path | None = None, port: int | None = None) -> Iterator[Postgres]:
+    """A private PostgreSQL that does not care for its disk. In the same directory and port it is the same one again.
+
+    It refuses to run as root; then it runs as the user `postgres` or `nobody`, in a directory that is theirs.
+    """
+    chosen = port or free_port()
+    made = None if directory else Path(tempfile.mkdtemp(prefix="meadow-postgres-"))
+    home = directory or made
+    assert home is not None
+    home.mkdir(parents=True, exist_ok=True)
+    user = _postgres_user()
+    if user:
+        shutil.chown(home, *user)
+    data, as_user = home / "data", {"user": user[0], "group": user[1], "extra_groups": []} if user else {}
+    if not data.exists():
+        words = ["-U", "meadow", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
+        command = [_postgres_program("initdb"), "-D", str(data), *words]
+        subprocess.run(command, check=True, capture_output=True, cwd=home, **as_user)  # type: ignore[call-overload]
+    settings = {
+        "listen_addresses": "127.0.0.1",
+        "port": str(chosen),
+        "unix_socket_directories": "",
+        "fsync": "off",
+        "full_page_writes": "off",
+        "shared_buffers": "32MB",
+    }
+    words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    with (home / "postgres.log").open("ab") as log:
+        command = [_postgres_program("postgres"), "-D", str(data), *words]
+        process: subprocess.Popen[bytes] = subprocess.Popen(command, stdout=log, stderr=log, cwd=home, **as_user)  # type: ignore[call-overload]
+    try:
+        wait_for_port(chosen, process)
+        _wait_for_postgres(chosen)
+        yield Postgres(home, chosen, process)
+    finally:
+        process.send_signal(signal.SIGINT)  # a fast shutdown, which ends its children too
+        process.wait(timeout=20.0)
+        if made is not None:
+            shutil.rmtree(made)
+
+
+def _postgres_program(name: str) -> str:
+    """A program of the newest PostgreSQL; Debian keeps those of the server off the PATH."""
+    installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
+    return str(installed[-1]) if installed else program(name)
+
+
+def _postgres_user() -> tuple[str, str] | None:
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        with suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            return name, grp.getgrgid(entry.pw_gid).gr_name
+    raise AssertionError("PostgreSQL does not run as root, and there is no user postgres or nobody")
+
+
+def _wait_for_postgres(port: int) -> None:
+    import psycopg
+
+    end = time.monotonic() + 20.0
+    while True:
+        try:
+            psycopg.connect(f"postgresql://meadow@127.0.0.1:{port}/postgres", connect_timeout=5).close()
+            return
+        except psycopg.OperationalError:
+            assert time.monotonic() < end, "PostgreSQL does not take connections"
+            time.sleep(0.02)

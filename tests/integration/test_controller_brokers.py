@@ -18,21 +18,20 @@ from meadow.commands import (
 from meadow.service import Context
 from meadow.testing import eventually
 from tests.integration.apps.control_stage import PLAIN, Desk, Stage, working_controller
-from tests.servers import running_rabbitmq
+from tests.servers import RabbitMQ
 
 W = PLAIN[0]
 
 
 @pytest.fixture
-def rabbit_stage(tmp_path: Path) -> Iterator[Stage]:
-    with running_rabbitmq(tmp_path / "rabbit") as server:
-        stage = Stage(server.url, "rpc://", tmp_path)
-        try:
-            stage.start_worker(*PLAIN)
-            stage.wait_for_workers(W)
-            yield stage
-        finally:
-            stage.close()
+def rabbit_stage(tmp_path: Path, rabbitmq_server: RabbitMQ) -> Iterator[Stage]:
+    stage = Stage(rabbitmq_server.url, "rpc://", tmp_path)
+    try:
+        stage.start_worker(*PLAIN)
+        stage.wait_for_workers(W)
+        yield stage
+    finally:
+        stage.close()
 
 
 @pytest.fixture

@@ -160,7 +160,7 @@ async def test_a_running_task_is_terminated_by_revoking_it(desk: Desk) -> None:
     assert revoked.value == {"message": f"Revoked '{task_id}'"}
     await eventually(lambda: _is(state(desk, task_id), "REVOKED"))
     result = await desk.wish(GetResult(task_id=task_id))
-    assert result.value["result"] == "TaskRevokedError('terminated')"
+    assert result.value["result"].startswith("TaskRevokedError(")  # 'terminated', or 'revoked' when it had just begun
 
     intent, outcome = await desk.record(revoked)
     assert (intent.actor, intent.source, intent.command, intent.target, intent.reason) == (

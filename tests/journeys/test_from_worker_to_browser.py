@@ -11,7 +11,7 @@ from playwright.async_api import Browser, Page, expect
 
 from meadow.testing import eventually
 from tests.journeys.stage import Meadow, Stage
-from tests.servers import free_port, running_rabbitmq
+from tests.servers import RabbitMQ, free_port
 
 ALICE = {"username": "alice", "password": "wonder:land"}
 AUTH = "--basic-auth=alice:wonder:land,bob:builder"
@@ -139,14 +139,13 @@ async def test_as_five_processes_with_a_nats_of_its_own(stage: Stage, browser: B
 
 
 @pytest.fixture
-def rabbit_stage(tmp_path: Path) -> Iterator[Stage]:
-    with running_rabbitmq(tmp_path) as server:
-        made = Stage(tmp_path, server.url, f"file://{tmp_path / 'results'}")
-        (tmp_path / "results").mkdir()
-        try:
-            yield made
-        finally:
-            made.close()
+def rabbit_stage(tmp_path: Path, rabbitmq_server: RabbitMQ) -> Iterator[Stage]:
+    made = Stage(tmp_path, rabbitmq_server.url, f"file://{tmp_path / 'results'}")
+    (tmp_path / "results").mkdir()
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 async def test_on_rabbitmq(rabbit_stage: Stage, browser: Browser) -> None:
