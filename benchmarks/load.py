@@ -1,114 +1,98 @@
 """`python -m benchmarks.load BROKER RATE SECONDS [FIRST]`: publish events at that rate and print a JSON line.
 
-Runs in a process of its own, so that the measured process and its measurer are not slowed by it.
+Runs in a process of its own, so that the measured process and its measurer are not slowed by it. What it says it has
+sent, the broker has taken. FIRST is the number of the first round of traffic, so that two runs have different tasks.
 """
 
 import json
 import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import amqp
 
-from benchmarks.workload import Workload, amqp_frames, redis_command
-
-EVENTS_PER_TASK = 4.2
-MOST_AHEAD = 5000
+from benchmarks.replay import Replay
+from benchmarks.workload import amqp_frames, redis_command
 
 
 class RedisWriter:
-    """Pipelines PUBLISH commands and counts the answers."""
+    """Writes PUBLISH commands and asks for no answers."""
 
     encode = staticmethod(redis_command)
+    in_base64 = True
 
     def __init__(self, host: str, port: int) -> None:
         self._socket = socket.create_connection((host, port))
-        self._sent = self._answered = 0
-        threading.Thread(target=self._drain, daemon=True).start()
+        self._socket.sendall(b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$3\r\nOFF\r\n")
 
-    def send(self, data: bytes, messages: int) -> None:
-        """Write, waiting while too much is unanswered."""
-        self._sent += messages
+    def send(self, data: bytes) -> None:
+        """Write; Redis slows the socket down when it cannot follow."""
         self._socket.sendall(data)
-        while self._sent - self._answered > MOST_AHEAD:
-            time.sleep(0.0005)
 
     def finish(self) -> None:
-        """Wait until Redis has answered everything."""
-        while self._answered < self._sent:
-            time.sleep(0.002)
-
-    def _drain(self) -> None:
-        while data := self._socket.recv(1 << 16):
-            self._answered += data.count(b"\r\n")
+        """Wait until Redis has done everything."""
+        self._socket.sendall(b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$2\r\nON\r\n")
+        if self._socket.recv(64) != b"+OK\r\n":
+            raise SystemExit("Redis did not take everything.")
 
 
 class AmqpWriter:
     """Writes frames that were encoded before onto py-amqp's socket."""
 
     encode = staticmethod(amqp_frames)
+    in_base64 = False
 
     def __init__(self, host: str, port: int, user: str, password: str) -> None:
-        self._connection = amqp.Connection(f"{host}:{port}", userid=user, password=password)
+        patient = {socket.TCP_USER_TIMEOUT: 0}  # RabbitMQ does not listen to a publisher that is too fast
+        self._connection = amqp.Connection(f"{host}:{port}", userid=user, password=password, socket_settings=patient)
         self._connection.connect()
-        channel = self._connection.channel(1)
-        channel.exchange_declare("celeryev", "topic", durable=True, auto_delete=False)
+        self._channel = self._connection.channel(1)
+        self._channel.exchange_declare("celeryev", "topic", durable=True, auto_delete=False)
         self._socket = self._connection.transport.sock
         self._socket.setblocking(True)
 
-    def send(self, data: bytes, messages: int) -> None:
+    def send(self, data: bytes) -> None:
         """Write; RabbitMQ slows the socket down when it cannot follow."""
         self._socket.sendall(data)
 
     def finish(self) -> None:
-        """Everything is written."""
+        """Close the channel: RabbitMQ answers when it has routed all that came before."""
+        self._channel.close()
+        self._connection.close()
 
 
-def chunks(encode: Callable[..., bytes], tasks: int, first: int, size: int) -> Iterator[tuple[bytes, int, int, int]]:
-    """Bytes to write at once, with how many events, events about tasks and messages they hold."""
-    data: list[bytes] = []
-    events = about_tasks = 0
-    for message in Workload().messages(tasks, first):
-        data.append(encode(message))
-        events += message.events
-        about_tasks += message.events if message.about_tasks else 0
-        if events >= size:
-            yield b"".join(data), events, about_tasks, len(data)
-            data, events, about_tasks = [], 0, 0
-    if data:
-        yield b"".join(data), events, about_tasks, len(data)
+def writer_for(url: str) -> RedisWriter | AmqpWriter:
+    """Opens the broker of this URL."""
+    broker = urlsplit(url)
+    if broker.hostname not in ("127.0.0.1", "localhost"):
+        raise SystemExit("Load goes to this machine only.")
+    if broker.scheme == "redis":
+        return RedisWriter(broker.hostname, broker.port or 6379)
+    return AmqpWriter(broker.hostname, broker.port or 5672, broker.username or "guest", broker.password or "guest")
 
 
 def main() -> None:
     """Publish and report."""
-    broker, rate, seconds = urlsplit(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
+    rate, seconds = float(sys.argv[2]), float(sys.argv[3])
     first = int(sys.argv[4]) if len(sys.argv) > 4 else 0
-    if broker.hostname not in ("127.0.0.1", "localhost"):
-        raise SystemExit("Load goes to this machine only.")
-    writer: RedisWriter | AmqpWriter
-    if broker.scheme == "redis":
-        writer = RedisWriter(broker.hostname, broker.port or 6379)
-    else:
-        writer = AmqpWriter(
-            broker.hostname, broker.port or 5672, broker.username or "guest", broker.password or "guest"
-        )
-    size = max(1, min(64, int(rate / 100)))
-    prepared = list(chunks(writer.encode, int(rate * seconds / EVENTS_PER_TASK), first, size))
+    writer = writer_for(sys.argv[1])
+    size = max(1, min(100, int(rate / 100)))
+    chunks = Replay(writer.encode, size, first=first, encoded_in_base64=writer.in_base64).chunks()
     sent = about_tasks = 0
     began = time.perf_counter()
-    for data, events, tasks, messages in prepared:
+    while sent < rate * seconds:
         ahead = began + sent / rate - time.perf_counter()
         if ahead > 0:
             time.sleep(ahead)
-        writer.send(data, messages)
-        sent += events
-        about_tasks += tasks
+        chunk = next(chunks)
+        writer.send(chunk.data)
+        sent += chunk.events
+        about_tasks += chunk.about_tasks
     writer.finish()
     took = time.perf_counter() - began
-    print(json.dumps({"events": sent, "task_events": about_tasks, "seconds": took, "rate": sent / took}))
+    used = time.process_time()
+    print(json.dumps({"events": sent, "task_events": about_tasks, "seconds": took, "rate": sent / took, "cpu": used}))
 
 
 if __name__ == "__main__":

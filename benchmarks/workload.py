@@ -43,14 +43,21 @@ class Message:
     body: bytes
     events: int
     about_tasks: bool
+    beat: Event | None = None
+    """The event, where it is a worker's about itself."""
 
 
 @dataclass
 class Workload:
-    """Deterministic traffic of some workers; `seed` makes the ids."""
+    """Deterministic traffic of some workers; `seed` makes the ids.
+
+    `task_id` stands for the first characters of each id, `timestamp` for each time, where they are put in later.
+    """
 
     workers: int = 10
     seed: int = 1
+    task_id: str | None = None
+    timestamp: str | None = None
     _random: random.Random = field(init=False)
     _clock: int = 1000
 
@@ -59,13 +66,21 @@ class Workload:
         self._hosts = [f"celery@worker-{n:02d}.prod.example.com" for n in range(self.workers)]
         self._processed = [0] * self.workers
 
+    @property
+    def accepted(self) -> dict[str, int]:
+        """How many tasks each worker has accepted so far."""
+        return dict(zip(self._hosts, self._processed, strict=True))
+
     def messages(self, tasks: int, first: int = 0) -> Iterator[Message]:
         """The messages of that many tasks, interleaved as in life."""
         waiting: list[list[Event]] = [[] for _ in range(self.workers)]
         most = [1] * self.workers
         for worker, event in self._interleaved(tasks, first):
-            if worker is None or event["type"].startswith("worker"):
-                yield _message(event["type"].replace("-", "."), event["hostname"], event, 1)
+            if event["type"].startswith("worker"):
+                yield worker_message(event)
+                continue
+            if worker is None:
+                yield _message("task.sent", event["hostname"], event, 1)
                 continue
             waiting[worker].append(event)
             if len(waiting[worker]) >= most[worker]:
@@ -98,7 +113,9 @@ class Workload:
                 yield worker, self._heartbeat(worker, "worker-heartbeat")
 
     def _task(self, number: int) -> Iterator[tuple[int | None, Event]]:
-        uuid = f"{number * 2654435761 % 2**32:08x}-{self.seed & 0xFFFF:04x}-4000-a000-{number:012x}"
+        begin = f"{number * 2654435761 % 2**32:08x}"
+        begin = begin if self.task_id is None else self.task_id + begin[len(self.task_id) :]
+        uuid = f"{begin}-{self.seed & 0xFFFF:04x}-4000-a000-{number:012x}"
         worker = self._random.randrange(self.workers)
         chance = self._random.random()
         described = {
@@ -115,12 +132,12 @@ class Workload:
         for attempt in (0, 1) if retried else (0,):
             sent = {"queue": "celery", "exchange": "", "routing_key": "celery", "retries": attempt}
             yield None, self._event(f"gen{number % 4}@web-{number % 4}", 4000, "task-sent", uuid, described | sent)
+            self._processed[worker] += 1
             yield worker, self._by(worker, "task-received", uuid, described | {"retries": attempt})
             yield worker, self._by(worker, "task-started", uuid, {})
             if retried and attempt == 0:
                 trouble = {"exception": "ConnectionError('smtp down')", "traceback": TRACEBACK}
                 yield worker, self._by(worker, "task-retried", uuid, trouble)
-        self._processed[worker] += 1
         if not retried and chance < 0.15:
             trouble = {"exception": "CardDeclined('card declined')", "traceback": TRACEBACK}
             yield worker, self._by(worker, "task-failed", uuid, trouble)
@@ -134,7 +151,7 @@ class Workload:
     def _event(self, host: str, pid: int, kind: str, uuid: str, more: Event) -> Event:
         self._clock += 1
         head = {"hostname": host, "utcoffset": 0, "pid": pid, "clock": self._clock, "uuid": uuid}
-        return head | more | {"timestamp": time.time(), "type": kind}
+        return head | more | {"timestamp": self.timestamp or time.time(), "type": kind}
 
     def _heartbeat(self, worker: int, kind: str) -> Event:
         self._clock += 1
@@ -156,7 +173,13 @@ class Workload:
 
 
 def _message(routing_key: str, hostname: str, content: Any, events: int) -> Message:
-    return Message(routing_key, hostname, json.dumps(content).encode(), events, not routing_key.startswith("worker"))
+    return Message(routing_key, hostname, json.dumps(content).encode(), events, about_tasks=True)
+
+
+def worker_message(event: Event) -> Message:
+    """A worker's event about itself, which goes out alone."""
+    key, body = event["type"].replace("-", "."), json.dumps(event).encode()
+    return Message(key, event["hostname"], body, 1, about_tasks=False, beat=event)
 
 
 def redis_command(message: Message, database: int = 0) -> bytes:
