@@ -49,7 +49,7 @@ ignore fields it does not know.
 
 | stream | subjects | holds |
 |---|---|---|
-| `{EVENTS_STREAM}` | `{ALL_EVENTS}`: `….<cluster>.tasks`, `.workers`, `.queues`, `.collector` | batches of facts |
+| `{EVENTS_STREAM}` | `{ALL_EVENTS}`: `….tasks`, `.workers`, `.queues`, `.collector`, `.term` | batches of facts |
 | `{AUDIT_STREAM}` | `{ALL_AUDIT}`: `meadow.audit.<cluster>` | who did what; cannot be deleted or purged |
 
 Read the facts of one cluster with any NATS client:

@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from meadow import codec, subjects
+from meadow.answering import Answering
 from meadow.commands import DEFAULT_METHODS, CommandReply, CommandRequest
 from meadow.errors import BusError, InvalidMessage, MeadowError
 from meadow.events import WorkerHeartbeat, WorkerInspected, WorkerOffline, WorkerOnline
@@ -90,6 +91,7 @@ class ControllerService:
         self._events = Condition("Asking workers to send events", "enable-events")
         self._telling = Condition("Publishing inspections", "inspect.publish")
         self._stopped = False
+        self._answering: Answering | None = None
         fulfil = Fulfilment(
             control, self._inspections, self._known, self._waiting, self._redactor, inspect_timeout=self._timeout
         )
@@ -108,7 +110,7 @@ class ControllerService:
         bus, cluster = self._context.bus, self._context.settings.cluster
         state = await bus.stream_state(subjects.EVENTS_STREAM)
         self._context.watch.start("controller: worker facts", self._follow(state.last))
-        await bus.answer({subjects.command(cluster): self._answer}, group=GROUP)
+        self._answering = await bus.answer({subjects.command(cluster): self._answer}, group=GROUP)
 
     async def speak(self) -> None:
         """Begin to ask workers."""
@@ -122,6 +124,8 @@ class ControllerService:
     async def stop(self) -> None:
         """Send waiting callers home and take no more work. May be called twice."""
         self._stopped = True
+        if self._answering is not None:
+            await self._answering.stop()
         self._waiting.stop()
         await self._inspections.stop()
         self._control.stop()
