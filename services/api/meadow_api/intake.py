@@ -46,7 +46,7 @@ _ABOUT: dict[type[Any], type[Any]] = {
 }
 """What nearly all facts are about: a task as its worker tells, a task as its client tells, or a worker."""
 
-GROUP_EVENTS = 8000
+GROUP_EVENTS = 32_000
 GROUP_BYTES = 16 * 1024 * 1024
 
 

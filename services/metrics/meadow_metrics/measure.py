@@ -8,6 +8,7 @@ ever); a task that is delivered again, or whose worker dies, does not stay in th
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -109,7 +110,8 @@ class Measures:
     processed: int = 0
     invalid: int = 0
     lag: float | None = None
-    _tasks: dict[str, _Task] = field(default_factory=dict)
+    # A plain dict that loses its first key again and again takes ever longer to find the next one.
+    _tasks: OrderedDict[str, _Task] = field(default_factory=OrderedDict)
     _senders: dict[str, _Sender] = field(default_factory=dict)
     _queues: dict[str, float] = field(default_factory=dict)
     _collector: CollectorReported | None = None
@@ -287,10 +289,13 @@ class Measures:
             self._hold(worker, task.name, -1.0)
 
     def _task(self, uuid: str) -> _Task:
-        task = self._tasks.pop(uuid, None) or _Task()
-        self._tasks[uuid] = task
+        task = self._tasks.get(uuid)
+        if task is not None:
+            self._tasks.move_to_end(uuid)
+            return task
+        task = self._tasks[uuid] = _Task()
         if len(self._tasks) > self.limits.tasks:
-            self._release(self._tasks.pop(next(iter(self._tasks))))
+            self._release(self._tasks.popitem(last=False)[1])
         return task
 
 
