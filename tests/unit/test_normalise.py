@@ -280,7 +280,16 @@ FIELDS = ["uuid", "hostname", "timestamp", "clock", "pid", "name", "args", "kwar
           "runtime", "exception", "signum", "loadavg", "freq", "active", "queue", "extra"]  # fmt: skip
 
 
-REASONS = {"no-uuid", "no-hostname", "no-timestamp", "no-type", "bad-type", "bad-timestamp", "too-large"}
+REASONS = {
+    "no-uuid",
+    "no-hostname",
+    "no-timestamp",
+    "no-type",
+    "bad-type",
+    "bad-timestamp",
+    "implausible-time",
+    "too-large",
+}
 
 
 def outcome(sent: dict[str, Any]) -> tuple[CeleryEvent | None, str]:
