@@ -60,8 +60,12 @@ class Monitor:
         return 0
 
     def settled(self) -> bool:
-        """Whether everything that it has taken in is where it belongs."""
+        """Whether everything that it has taken in is where it belongs, as far as it knows."""
         return True
+
+    def position(self) -> int:
+        """Messages of the stream that it has dealt with, where there is a stream."""
+        return 0
 
     def get(self, path: str) -> bytes | None:
         """What it answers to a request; `None` when it does not."""
@@ -100,8 +104,14 @@ class Meadow(Monitor):
         return int(sum(float(number) for number in DROPPED.findall(self.get("/metrics") or b"")))
 
     def settled(self) -> bool:
+        return self._stream().get("behind") == 0
+
+    def position(self) -> int:
+        return int(self._stream().get("position", 0))
+
+    def _stream(self) -> dict[str, Any]:
         answer = self.get("/api/v1/health")
-        return answer is not None and json.loads(answer)["streams"]["MEADOW_EVENTS"]["behind"] == 0
+        return dict(json.loads(answer)["streams"]["MEADOW_EVENTS"]) if answer is not None else {}
 
 
 class Collector(Monitor):

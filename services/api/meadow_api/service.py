@@ -84,6 +84,7 @@ class ApiService:
         self._start("api: read facts", self._events.run())
         self._start("api: read audit records", self._audit.run())
         self._start("api: watch workers", self._watch_workers())
+        self._start("api: look ahead", self._look_ahead())
         self._start("api: keep house", self._keep_house())
         self._start("api: index texts", self._search.run())
 
@@ -191,7 +192,6 @@ class ApiService:
         while True:
             await self._turn.wait()
             try:
-                await self._look_ahead()
                 await self._housekeeping.sweep(time.time())
                 if days > 0:
                     await self._writer.forget_workers(time.time() - days * retention.DAY)
@@ -203,8 +203,12 @@ class ApiService:
             await asyncio.sleep(HOUSEKEEPING)
 
     async def _look_ahead(self) -> None:
-        await self._events.look_ahead()
-        await self._audit.look_ahead()
+        """How far the streams reach has to be asked: while much comes, reading alone does not tell."""
+        while True:
+            with contextlib.suppress(BusError):  # health says that NATS is away
+                await self._events.look_ahead()
+                await self._audit.look_ahead()
+            await asyncio.sleep(TICK)
 
 
 def _progress(follower: Follower) -> dict[str, Any]:
