@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ SETTLE = 6.0
 
 
 @dataclass
-class Monitor:
+class Monitor(ABC):
     """A running program."""
 
     name: str
@@ -39,8 +40,9 @@ class Monitor:
         wait_until(lambda: self.get("/healthcheck") is not None, 60)
         time.sleep(SETTLE)
 
+    @abstractmethod
     def _launch(self) -> Process:
-        raise NotImplementedError
+        """Start its main process."""
 
     def family(self) -> list[psutil.Process]:
         """All its processes."""
