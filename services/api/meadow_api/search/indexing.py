@@ -112,7 +112,7 @@ class Indexing:
         return self._index.open(identity)
 
     async def _matches(self) -> bool:
-        """Whether the store is still the one that was begun with; also notices how it grows."""
+        """Whether store and index are still those that were begun with; also notices how the store grows."""
 
         def work(connection: Connection) -> tuple[Claim | None, int]:
             return text_marks.read_claim(connection), text_marks.newest_row(connection)
@@ -121,7 +121,7 @@ class Indexing:
         now = time.monotonic()
         if not self._sizes or now - self._sizes[-1][0] >= TICK:
             self._sizes.append((now, newest))
-        if claim is None or claim.identity != self._claim.identity:
+        if self._index.damaged or claim is None or claim.identity != self._claim.identity:
             return False
         self._claim = claim
         if self._state.position > claim.position:
@@ -236,8 +236,8 @@ class Indexing:
     # -- failing --------------------------------------------------------------------------------------------------
 
     async def _failed(self, exc: Exception) -> None:
-        if type(exc) is sqlite3.DatabaseError:  # the file is no sound database; other kinds may pass by themselves
-            await self._work(self._index.remove)
+        if isinstance(exc, sqlite3.Error):
+            self._index.failed(exc)
         if self._error != str(exc):
             log.warning("Texts are searched without an index for now: %s", exc, extra={"action": "search.index-failed"})
         self._error = str(exc)
@@ -250,9 +250,10 @@ class Indexing:
 
     async def _work(self, work: Callable[[], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            future = asyncio.get_running_loop().run_in_executor(self._thread, work)
         except RuntimeError as exc:
             raise StoreError("The text index is closed.") from exc
+        return await future
 
 
 def folded(texts: Sequence[object]) -> str:

@@ -9,7 +9,7 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,23 +44,32 @@ class Part:
         return range(self.number * RANGE, (self.number + 1) * RANGE)
 
 
-class Snapshot:
-    """The index as it was at one moment."""
+class NoAnswer(sqlite3.OperationalError):
+    """The index does not say which tasks may match: that took too long, was too much to ask, or it is damaged."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+
+class Snapshot:
+    """The index as it was at one moment. `report` is told what its file fails at."""
+
+    def __init__(self, connection: sqlite3.Connection, report: Callable[[sqlite3.Error], None]) -> None:
         self._connection = connection
+        self._report = report
         self.state = _read_state(connection)
         self.numbers = [part.number for part in _read_parts(connection)]
 
     def find(self, expression: str, most: int) -> list[int]:
-        """The row numbers of the tasks that may match, at most `most` of them; raises `sqlite3.Error`."""
+        """The row numbers of the tasks that may match, at most `most` of them; raises `NoAnswer`."""
         found: list[int] = []
-        for number in reversed(self.numbers):
-            table = _table(number)
-            statement = f"SELECT rowid FROM {table} WHERE {table} MATCH ? LIMIT ?"  # noqa: S608
-            found += (row[0] for row in self._connection.execute(statement, (expression, most - len(found))))
-            if len(found) >= most:
-                break
+        try:
+            for number in reversed(self.numbers):
+                table = _table(number)
+                statement = f"SELECT rowid FROM {table} WHERE {table} MATCH ? LIMIT ?"  # noqa: S608
+                found += (row[0] for row in self._connection.execute(statement, (expression, most - len(found))))
+                if len(found) >= most:
+                    break
+        except sqlite3.Error as exc:
+            self._report(exc)
+            raise NoAnswer(str(exc)) from exc
         return found
 
 
@@ -72,7 +81,18 @@ class TextIndex:
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
         self._generation = 0
+        self._damaged = -1
         self._ready = False
+
+    @property
+    def damaged(self) -> bool:
+        """Whether the file was found to be no sound database. `open` makes it anew then."""
+        return self._damaged == self._generation
+
+    def failed(self, exc: sqlite3.Error, generation: int | None = None) -> None:
+        """Take note of what somebody failed at who used the file, or the one of that generation."""
+        if type(exc) is sqlite3.DatabaseError:  # other kinds may pass by themselves
+            self._damaged = self._generation if generation is None else generation
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -86,21 +106,23 @@ class TextIndex:
             snapshot: Snapshot | None
             try:
                 snapshot = stack.enter_context(self._reading(seconds))
-            except sqlite3.Error:  # it is damaged, or was removed just now: the writing half notices and tells
+            except sqlite3.Error as exc:  # it is damaged, or was removed just now: the writing half makes it anew
+                self.failed(exc)
                 snapshot = None
             yield snapshot
 
     @contextlib.contextmanager
     def _reading(self, seconds: float) -> Iterator[Snapshot]:
+        generation = self._generation
         connection = self._connection()
         end = time.monotonic() + seconds
         connection.execute("BEGIN")
         connection.set_progress_handler(lambda: time.monotonic() > end, STEPS_BETWEEN_CHECKS)
         try:
-            yield Snapshot(connection)
+            yield Snapshot(connection, lambda exc: self.failed(exc, generation))
         finally:
             connection.set_progress_handler(None, 0)
-            connection.execute("ROLLBACK")
+            connection.rollback()  # not COMMIT: FTS5 would read on, also in a damaged file
 
     def _connection(self) -> sqlite3.Connection:
         """The thread's own connection to the present file."""
@@ -120,7 +142,7 @@ class TextIndex:
     def open(self, identity: str) -> State:
         """Open the index of that store; an index of another store, or one that cannot be read, is made anew."""
         try:
-            state = self._read_existing()
+            state = None if self.damaged else self._read_existing()
         except (sqlite3.DatabaseError, KeyError, ValueError):
             state = None
         if state is None or state.identity != identity:
@@ -201,13 +223,9 @@ class TextIndex:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         connection = self._connection()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with connection:  # which rolls back only what SQLite has not rolled back already, also when COMMIT fails
+            connection.execute("BEGIN IMMEDIATE")
             yield connection
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
