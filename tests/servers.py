@@ -11,13 +11,17 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import kombu.pools
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+
+from meadow.bus import Bus
 
 
 def free_port() -> int:
@@ -45,6 +49,17 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 
             assert process.poll() is None, f"the server stopped with {process.returncode}"
             assert time.monotonic() < end, f"nothing listens on port {port} after {seconds:g} s"
             time.sleep(0.02)
+
+
+@asynccontextmanager
+async def operator(bus: Bus) -> AsyncIterator[JetStreamContext]:
+    """JetStream as an operator's own tool sees it, on the same NATS."""
+    client = Client()
+    await client.connect(bus.url)
+    try:
+        yield client.jetstream()
+    finally:
+        await client.close()
 
 
 @contextmanager

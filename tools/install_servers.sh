@@ -2,7 +2,7 @@
 # Installs what the tests need beside Python: Redis, RabbitMQ, PostgreSQL, Chromium and a font for its screenshots.
 #
 # As root on Debian or Ubuntu it installs what is missing, and starts none of it: the tests start their own.
-# Elsewhere it says what is missing, and the tests that need it skip. In CI (CI=true) a missing server is an error.
+# Elsewhere it says what is missing, and the tests that need it fail. In CI (CI=true) a missing server is an error.
 set -euo pipefail
 
 redis() { command -v redis-server; }
@@ -49,6 +49,6 @@ fi
 if [ -n "$packages" ]; then
     # shellcheck disable=SC2086
     echo "Missing for the tests:" $packages >&2
-    echo "Install them (on Debian: sudo apt-get install" $packages"), or the tests that need them will skip." >&2
+    echo "Install them (on Debian: sudo apt-get install" $packages"), or the tests that need them will fail." >&2
     [ "${CI:-}" != true ] || exit 1
 fi

@@ -64,7 +64,8 @@ class Deliver(Protocol):
 
         Never blocks or raises. `stored` is called once, from any thread, when all its events are in the stream or were
         discarded as invalid; an adapter that has a broker to tell acknowledges then. It is never called when the
-        connection was lost before and the broker will deliver the message again. `redelivered`: the broker has
+        connection was lost before and the broker will deliver the message again. Where the adapter does not share, it
+        is called at once: other collectors heard the same. `redelivered`: the broker has
         delivered it before and was never told that it is stored, so its events may be in the stream already.
         """
 

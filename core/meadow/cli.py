@@ -50,7 +50,7 @@ class GroupedCommand(click.Command):
 
 
 class SettingOption(click.Option):
-    """A setting as an option. Its value stays text here; `meadow.settings.parse` reads it, as for files."""
+    """A setting as an option. Its value stays text here; `meadow.setting_values.parse` reads it, as for files."""
 
     def __init__(self, name: str, option: Option) -> None:
         self.group = option.group
@@ -226,7 +226,7 @@ def store() -> None:
 
 STORE_SETTINGS = (
     *("app", "broker", "workdir", "cluster", "nats_url", "data_dir", "store", "conf", "logging", "log_format"),
-    *("max_tasks", "max_failed_tasks", "max_store_bytes"),
+    *("max_tasks", "max_failed_tasks", "max_store_bytes", "max_failed_bytes", "max_other_bytes"),
     *("retention", "retention_failed", "retention_stats", "retention_audit"),
 )
 

@@ -51,13 +51,7 @@ def join_batch(cluster: str, collector: str, events: Sequence[bytes]) -> bytes:
 
 def decode_batch(data: bytes) -> Batch:
     """The batch in `data`; raises `InvalidMessage` when it is none or of another version."""
-    try:
-        batch = _batch_decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-        raise InvalidMessage(_explain(data, exc)) from exc
-    if batch.v != VERSION:
-        raise InvalidMessage(_wrong_version(batch.v))
-    return batch
+    return _decoded(_batch_decoder, data)
 
 
 class BatchReader(Generic[F]):
@@ -72,14 +66,19 @@ class BatchReader(Generic[F]):
 
     def read(self, data: bytes) -> list[F]:
         """The facts of the batch in `data`; raises `InvalidMessage` when it is none or of another version."""
-        try:
-            batch = self._decoder.decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-            raise InvalidMessage(_explain(data, exc)) from exc
-        if batch.v != VERSION:
-            raise InvalidMessage(_wrong_version(batch.v))
-        events: list[F] = batch.events
+        events: list[F] = _decoded(self._decoder, data).events
         return events
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
+    try:
+        batch = decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise InvalidMessage(_explain(data, exc)) from exc
+    version: int = batch.v  # type: ignore[attr-defined]
+    if version != VERSION:
+        raise InvalidMessage(_wrong_version(version))
+    return batch
 
 
 def _explain(data: bytes, exc: Exception) -> str:

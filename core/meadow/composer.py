@@ -20,10 +20,12 @@ from meadow import plugins
 from meadow.access.claims import Signer
 from meadow.access.gate import Gate, check_exposure, is_loopback
 from meadow.broker import BrokerConfig
-from meadow.bus import Bus, StreamLimits, safe_url
+from meadow.bus import Bus, StreamLimits
+from meadow.data_directory import DataDirectoryLock
 from meadow.errors import BusError, StartRefused
 from meadow.http import HttpServer, build_application
-from meadow.nats_server import DataDirectoryLock, EmbeddedNats, find_binary
+from meadow.nats_server import EmbeddedNats, find_binary
+from meadow.redact import broker_without_passwords
 from meadow.service import Context, Service, Watch
 from meadow.settings import Settings
 from meadow.supervise import CollectorChild
@@ -147,13 +149,13 @@ async def compose(plan: Plan, stack: AsyncExitStack, watch: Watch) -> HttpServer
         siblings=frozenset(plan.services),
         celery_app=plan.celery_app,
     )
-    services = [_build(name, context, plan) for name in plan.services]
+    services = watch.services = [_build(name, context, plan) for name in plan.services]
     stack.push_async_callback(watch.stop)
     watch.start("loop lag", watch.loop_lag.run())
     stack.push_async_callback(_stop_services, services)
     for service in services:
         await service.listen()
-    await server.start(build_application(settings, gate, services, watch=watch))
+    await server.start(build_application(settings, gate, services, health=watch.health))
     stack.push_async_callback(server.stop)
     # Those who hold callers and browsers send them home before the server waits for them; the store closes last.
     stack.push_async_callback(_stop_services, [service for service in services if service.name != "api"])
@@ -236,7 +238,7 @@ def _announce(plan: Plan, server: HttpServer, *, loopback: bool) -> None:
     if plan.settings.quiet:
         return
     if plan.broker is not None:
-        log.info("Broker: %s", safe_url(plan.broker.url.partition(";")[0]), extra={"action": "meadow.broker"})
+        log.info("Broker: %s", broker_without_passwords(plan.broker.url), extra={"action": "meadow.broker"})
     if loopback and not plan.settings.signs_in:
         log.info(
             "Nobody has to sign in, so only this machine can connect. To open it: --basic-auth=user:password.",

@@ -12,11 +12,13 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from meadow import __version__, plugins
 from meadow.access.gate import check_exposure
-from meadow.bus import Bus, StreamLimits, safe_url
+from meadow.bus import Bus
 from meadow.composer import room, with_data_dir
+from meadow.data_directory import DataDirectoryLock
 from meadow.errors import DataDirectoryInUse, MeadowError, StartRefused
 from meadow.http import HttpServer
-from meadow.nats_server import DataDirectoryLock, EmbeddedNats, find_binary
+from meadow.nats_server import EmbeddedNats, find_binary
+from meadow.redact import broker_without_passwords, url_without_password
 from meadow.settings import Settings
 
 EVENT_PATIENCE = 6.0
@@ -130,10 +132,10 @@ async def _nats(settings: Settings) -> str:
 async def _nats_at(url: str, text: str) -> str:
     bus = await Bus.connect(url, name="meadow doctor")
     try:
-        await bus.declare_streams(StreamLimits())
+        await bus.check_jetstream()
     finally:
         await bus.close()
-    return f"{safe_url(url)} {text}"
+    return f"{url_without_password(url)} {text}"
 
 
 async def _plugins(settings: Settings) -> str:
@@ -164,7 +166,7 @@ def _load_app(settings: Settings) -> tuple[Finding, Any]:
 
 def _broker(app: Any) -> Finding:
     problem = room("controller", "probe").broker_problem(app)
-    url = safe_url(app.connection_for_read().as_uri())
+    url = broker_without_passwords(app.connection_for_read().as_uri())
     if problem is None:
         return Finding("broker", True, f"{url} answers.")
     return Finding("broker", False, f"{url}: {problem}", "Start the broker, or correct -A or --broker.")

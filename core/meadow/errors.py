@@ -9,6 +9,7 @@
     │   │   └── Superseded      somebody else was faster, or does this now
     │   ├── NobodyAnswers       no service listens on that subject
     │   └── AnswerTimedOut      a service listens, but did not answer in time
+    ├── FileHeld                another process holds a lock file (carries who)
     ├── InvalidMessage          bytes on the bus that no version of Meadow writes
     ├── InvalidEvent            an event that a worker or client sent and that cannot be understood
     ├── BrokerUnavailable       the Celery broker cannot be reached
@@ -36,6 +37,14 @@ class SettingsError(StartRefused):
 
 class DataDirectoryInUse(StartRefused):
     """Another Meadow owns the data directory."""
+
+
+class FileHeld(MeadowError):
+    """Another process holds a lock file; `owner` is what it wrote there of itself."""
+
+    def __init__(self, owner: str) -> None:
+        super().__init__(f"the file is held by {owner}")
+        self.owner = owner
 
 
 class BusError(MeadowError):

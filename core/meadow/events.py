@@ -168,7 +168,9 @@ class CollectorReported(Fact, frozen=True, kw_only=True, tag="collector-reported
     """The collector's own state: said when it changes, and every few seconds.
 
     `broker` is the broker's URL without its password. `discarded` counts invalid events by reason since the start,
-    `dropped` the events given up because the buffer was full, `lag` the seconds from event to publication.
+    `dropped` the events given up because the buffer was full, `lag` the seconds from event to publication, `loop_lag`
+    those by which the collector's event loop was late at most, in the last 15 to 30 seconds. `buffered` events wait to
+    be stored, `spilled_bytes` of them in a file.
     Where one collector of several publishes, it is this one, `standbys` names those that would take over, and
     `takeovers` counts how often one collector has followed another.
     """
@@ -182,6 +184,9 @@ class CollectorReported(Fact, frozen=True, kw_only=True, tag="collector-reported
     published: int = 0
     dropped: int = 0
     lag: float | None = None
+    loop_lag: float | None = None
+    buffered: int = 0
+    spilled_bytes: int = 0
     discarded: dict[str, int] = {}
     collector: str = ""
     standbys: tuple[str, ...] = ()
@@ -211,25 +216,7 @@ TaskFact = Union[
     CustomEvent,
 ]
 WorkerFact = Union[WorkerOnline, WorkerHeartbeat, WorkerOffline, WorkerInspected]
-AnyFact = Union[
-    TaskSent,
-    TaskReceived,
-    TaskStarted,
-    TaskSucceeded,
-    TaskFailed,
-    TaskRetried,
-    TaskRevoked,
-    TaskRejected,
-    TaskCancelled,
-    CustomEvent,
-    WorkerOnline,
-    WorkerHeartbeat,
-    WorkerOffline,
-    WorkerInspected,
-    QueuesObserved,
-    CollectorReported,
-    CollectorGap,
-]
+AnyFact = Union[TaskFact, WorkerFact, QueuesObserved, CollectorReported, CollectorGap]
 
 
 def type_of(fact: AnyFact) -> str:

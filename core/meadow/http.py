@@ -15,7 +15,7 @@ from meadow.access.gate import Gate
 from meadow.codec import encode
 from meadow.errors import SettingsError, StartRefused
 from meadow.problems import problem_of
-from meadow.service import Service, Watch
+from meadow.service import Service
 from meadow.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -46,9 +46,9 @@ def build_application(
     services: Sequence[Service],
     *,
     body_seconds: float = BODY_SECONDS,
-    watch: Watch | None = None,
+    health: Callable[[], dict[str, Any]] | None = None,
 ) -> web.Application:
-    """All routes below the URL prefix, behind the gate."""
+    """All routes below the URL prefix, behind the gate. `health` is what the process says of itself."""
     pages: PageRenderer | None = next((s for s in services if hasattr(s, "error_page")), None)  # type: ignore[assignment]
     inner = web.Application(client_max_size=MAX_BODY)
     for service in services:
@@ -56,8 +56,8 @@ def build_application(
         hang_up: Callable[[], Awaitable[None]] | None = getattr(service, "hang_up", None)
         if hang_up is not None:  # open WebSockets would hold the stop up
             inner.on_shutdown.append(lambda _, hang_up=hang_up: hang_up())  # type: ignore[misc]
-    if not any(service.name == "api" for service in services):
-        inner.add_routes([web.get("/healthcheck", _health(services, watch), allow_head=False)])
+    if health is not None and not any(service.name == "api" for service in services):
+        inner.add_routes([web.get("/healthcheck", _healthcheck(health), allow_head=False)])
     middlewares = [_headers, _problems(settings), _errors(settings, pages), gate.middleware]
     middlewares += [*_bodies(body_seconds), _options]
     if not settings.prefix:
@@ -68,13 +68,11 @@ def build_application(
     return outer
 
 
-def _health(services: Sequence[Service], watch: Watch | None) -> Handler:
+def _healthcheck(health: Callable[[], dict[str, Any]]) -> Handler:
     async def handler(request: web.Request) -> web.Response:
         """200 while every service of this process is well, 503 otherwise; with their states."""
-        states: dict[str, Any] = {service.name: service.health() for service in services}
-        well = all(state.get("ok") for state in states.values())
-        lag = {} if watch is None else {"loop_lag": watch.loop_lag.seconds}
-        return web.json_response({"ok": well, "services": states, **lag}, status=200 if well else 503)
+        state = health()
+        return web.json_response(state, status=200 if state["ok"] else 503)
 
     return handler
 

@@ -18,6 +18,9 @@ LEVELS = {
     "none": logging.CRITICAL + 1,
 }
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | str.maketrans(
+    {"\n": "\\n", "\r": "\\r", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+)
 _NOISY = ("nats", "amqp", "kombu", "celery", "asyncio")
 
 
@@ -55,10 +58,10 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        """The line without a traceback. Line breaks in a message cannot fake another line."""
-        line = super().formatMessage(record).replace("\r", "\\r").replace("\n", "\\n")
-        pairs = "".join(f" {key}={value}" for key, value in extras(record).items()).replace("\n", "\\n")
-        return f"{line} {pairs}" if pairs else line
+        """The line without a traceback. What it carries can neither fake another line nor command a terminal."""
+        line = super().formatMessage(record)
+        pairs = "".join(f" {key}={value}" for key, value in extras(record).items())
+        return (f"{line} {pairs}" if pairs else line).translate(_CONTROLS)
 
 
 class JsonFormatter(logging.Formatter):

@@ -18,8 +18,8 @@ class LoopLag:
 
     @property
     def seconds(self) -> float:
-        """The longest delay in the last 15 to 30 seconds."""
-        return max(self._now, self._before)
+        """The longest delay in the last 15 to 30 seconds, to a tenth of a millisecond."""
+        return round(max(self._now, self._before), 4)
 
     async def run(self) -> None:
         """Measure for ever."""

@@ -5,7 +5,6 @@ cannot outlive Meadow: see `meadow.child`.
 """
 
 import asyncio
-import fcntl
 import json
 import logging
 import os
@@ -13,11 +12,9 @@ import secrets
 import shutil
 import sysconfig
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
 
 from meadow.child import parent_bound
-from meadow.errors import DataDirectoryInUse, StartRefused
+from meadow.errors import StartRefused
 
 log = logging.getLogger(__name__)
 
@@ -46,53 +43,6 @@ def find_binary(explicit: str | None = None) -> Path:
             "or point --nats-url to a NATS with JetStream."
         )
     return Path(found)
-
-
-class DataDirectoryLock:
-    """Makes one Meadow the owner of a data directory; the kernel lets go of it when the process dies."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._file: IO[str] | None = None
-
-    def acquire(self) -> None:
-        """Create the directory and lock it; raises `DataDirectoryInUse` or `StartRefused`."""
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            file = (self.directory / "meadow.lock").open("a+", encoding="utf-8")
-        except OSError as exc:
-            raise StartRefused(
-                f"The data directory {self.directory} cannot be used ({exc.strerror}). Give another with --data-dir."
-            ) from exc
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            file.seek(0)
-            owner = file.read().strip() or "another process"
-            file.close()
-            raise DataDirectoryInUse(
-                f"The data directory {self.directory} belongs to a Meadow that is running ({owner}). "
-                "Stop that one, or give this one its own with --data-dir."
-            ) from exc
-        file.truncate(0)
-        file.write(f"process {os.getpid()}\n")
-        file.flush()
-        self._file = file
-
-    def release(self) -> None:
-        """Let another Meadow have it. May be called twice."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def __enter__(self) -> Self:
-        self.acquire()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()
 
 
 class EmbeddedNats:

@@ -48,6 +48,9 @@ __all__ = [
     "QueueRow",
     "RatePoint",
     "StreamProgress",
+    "SuggestQuery",
+    "Suggestion",
+    "Suggestions",
     "TaskAnswer",
     "TaskList",
     "TaskListQuery",
@@ -242,6 +245,29 @@ class Names(Struct, frozen=True, kw_only=True):
     states: list[str] = []
 
 
+class SuggestQuery(Query, frozen=True, kw_only=True):
+    """What may come next in a search; `position` is where the cursor is, counted in characters."""
+
+    search: str = ""
+    position: int = 0
+
+
+class Suggestion(Struct, frozen=True, kw_only=True):
+    """A text to put in place of what is written, and what it means."""
+
+    text: str
+    kind: str
+    help: str = ""
+
+
+class Suggestions(Struct, frozen=True, kw_only=True):
+    """Each replaces the characters from `start` up to `end`."""
+
+    start: int
+    end: int
+    suggestions: list[Suggestion] = []
+
+
 class FlowerTasksQuery(Query, frozen=True, kw_only=True):
     """Tasks as Flower's own list endpoints give them: by offset, sorted by any of Flower's task fields.
 
@@ -281,6 +307,7 @@ QUERIES: dict[str, tuple[type[Query], type[Struct]]] = {
     "pipeline": (PipelineQuery, Pipeline),
     "audit": (AuditListQuery, AuditList),
     "names": (NamesQuery, Names),
+    "suggest": (SuggestQuery, Suggestions),
     "flower-tasks": (FlowerTasksQuery, FlowerTasks),
 }
 """Each question's name on the bus, its type and its answer's type."""

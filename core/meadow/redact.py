@@ -10,8 +10,6 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from meadow.bus import safe_url
-
 log = logging.getLogger(__name__)
 
 Rule = Callable[[str], str]
@@ -244,6 +242,20 @@ def _bracket_end(text: str, position: int) -> int:
             return position
 
 
+def url_without_password(url: str) -> str:
+    """The URL without its password.
+
+    >>> url_without_password("nats://me:secret@host:4222")
+    'nats://me:***@host:4222'
+    """
+    scheme, separator, rest = url.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    if not at:
+        return url
+    user, colon, _ = credentials.partition(":")
+    return f"{scheme}{separator}{user}{f':{MASK}' if colon else ''}@{host}"
+
+
 def broker_without_passwords(url: str) -> str:
     """A broker's URL, or several separated by semicolons, fit to be shown.
 
@@ -255,5 +267,5 @@ def broker_without_passwords(url: str) -> str:
 
 def _broker_without_password(url: str) -> str:
     address, mark, query = url.partition("?")
-    shown = safe_url(address) if "://" in address else address.rpartition("@")[2]
+    shown = url_without_password(address) if "://" in address else address.rpartition("@")[2]
     return shown + mark + named_values_rule(WORDS)(query)

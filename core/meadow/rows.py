@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class TaskRow(Struct, frozen=True, kw_only=True):
-    """One line of a task list."""
+    """One line of a task list. `lost_since` is set when its worker went away and nothing was heard of it since."""
 
     uuid: str
     name: str | None = None
@@ -31,12 +31,14 @@ class TaskRow(Struct, frozen=True, kw_only=True):
     expires: str | None = None
     exchange: str | None = None
     routing_key: str | None = None
+    lost_since: float | None = None
 
 
-class AttemptRow(Struct, frozen=True, kw_only=True):
+class AttemptRow(Struct, kw_only=True):
     """One attempt to run a task: its first run, a retry, or a delivery again after a worker was lost.
 
-    `number` counts from 1; `retries` is 0 for the first, and stays the same when a message is delivered again.
+    `number` counts from 1; `retries` is 0 for the first, and stays the same when a message is delivered again. `state`
+    is the last that this attempt showed.
     """
 
     number: int = 1
@@ -121,6 +123,9 @@ class TaskTypeRow(Struct, frozen=True, kw_only=True):
 class CollectorState(Struct, frozen=True, kw_only=True):
     """The collector's last report; `reported` is when it came. `None` fields: it never reported.
 
+    `lag` is the seconds from event to publication, `loop_lag` those by which its event loop was late at most, lately.
+    `buffered` events waited to be stored, `spilled_bytes` of them in a file.
+
     Where several collectors read one broker, `collector` is the one that publishes, `standbys` are those that would
     take over, and `takeovers` counts how often one has followed another.
     """
@@ -134,6 +139,9 @@ class CollectorState(Struct, frozen=True, kw_only=True):
     published: int = 0
     dropped: int = 0
     lag: float | None = None
+    loop_lag: float | None = None
+    buffered: int = 0
+    spilled_bytes: int = 0
     discarded: dict[str, int] = {}
     collector: str = ""
     standbys: tuple[str, ...] = ()

@@ -57,14 +57,18 @@ class Service(Protocol):
         """The HTTP routes that this service adds to its port."""
 
     def health(self) -> dict[str, Any]:
-        """`{"ok": bool, …}` and what it knows of its own state."""
+        """`{"ok": bool, …}` and what it knows of its own state. What concerns the whole process is said by `Watch`."""
 
 
 @dataclass
 class Watch:
-    """Owns the long-running tasks of a process. One that dies of an error ends the process, loudly."""
+    """Watches over a process: owns its long-running tasks, and knows how well it and its services are.
+
+    A task that dies of an error ends the process, loudly.
+    """
 
     loop_lag: LoopLag = field(default_factory=LoopLag)
+    services: Sequence[Service] = ()
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _failed: asyncio.Event = field(default_factory=asyncio.Event)
     failure: BaseException | None = None
@@ -85,6 +89,12 @@ class Watch:
             log.error("%s failed: %s", task.get_name(), error, exc_info=error, extra={"action": "task.failed"})
             self.failure = self.failure or error
             self._failed.set()
+
+    def health(self) -> dict[str, Any]:
+        """What the process says of itself: whether all its services are well, how late its loop is, their states."""
+        states = {service.name: service.health() for service in self.services}
+        well = all(state["ok"] for state in states.values())
+        return {"ok": well, "loop_lag": self.loop_lag.seconds, "services": states}
 
     async def failed(self) -> BaseException:
         """Wait until a task has failed and give its error."""

@@ -6,11 +6,11 @@ the start with a hint.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
-from meadow.errors import SettingsError
+from meadow.setting_rules import check
 
 CELERY = "Celery"
 LISTEN = "Listening"
@@ -143,10 +143,16 @@ class Settings:
     accept_pickle: bool = setting(
         False, "Decode events that were pickled. Whoever can publish to the broker can then run code here.", EVENTS
     )
-    batch_events: int = setting(200, "Events in one message on NATS; more when many wait.", EVENTS)
-    batch_wait: float = setting(20.0, "Milliseconds that an event may wait for others to share its message.", EVENTS)
+    batch_events: int = setting(1000, "Events in one message on NATS; more when many wait.", EVENTS)
+    batch_wait: float = setting(25.0, "Milliseconds that an event may wait for others to share its message.", EVENTS)
     buffer_bytes: int = setting(
         64 * 1024 * 1024, "Bytes of events that the collector keeps while NATS is away.", EVENTS
+    )
+    spill_bytes: int = setting(
+        0,
+        "Bytes of events that may wait in a file in the data directory when half of --buffer-bytes is full; 0 for "
+        "none. RabbitMQ needs no file: it keeps what is not stored yet.",
+        EVENTS,
     )
 
     nats_url: str | None = setting(
@@ -171,6 +177,12 @@ class Settings:
         0, "Most failed tasks in the store, which --max-tasks does not count then; 0 counts them as the others.", BUS
     )
     max_store_bytes: int = setting(0, "Size of the store above which the oldest tasks go; 0 for no limit.", BUS)
+    max_failed_bytes: int = setting(
+        0, "Bytes of failed tasks, indexes included, above which the oldest of them go; 0 for no limit.", BUS
+    )
+    max_other_bytes: int = setting(
+        0, "Bytes of tasks that did not fail, indexes included, above which the oldest of them go; 0 for no limit.", BUS
+    )
     retention: float = setting(30.0, "Days after which a task leaves the store; 0 for never.", BUS)
     retention_failed: float | None = setting(
         None, "Days after which a failed task leaves the store; 0 for never. By default as --retention.", BUS
@@ -243,169 +255,6 @@ OPTIONS: dict[str, Option] = {f.name: f.metadata["option"] for f in dataclasses.
 DEFAULTS: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Settings)}
 ALIASES: dict[str, str] = {alias: name for name, option in OPTIONS.items() for alias in option.aliases}
 
-TRUE_WORDS = frozenset({"1", "true", "t", "yes", "y", "on"})
-FALSE_WORDS = frozenset({"0", "false", "f", "no", "n", "off"})
-LOG_LEVELS = ("debug", "info", "warning", "error", "none")
-
-
-def parse_bool(text: str) -> bool:
-    """A truth word as a bool; raises ValueError."""
-    word = text.strip().lower()
-    if word in TRUE_WORDS:
-        return True
-    if word in FALSE_WORDS:
-        return False
-    raise ValueError(f"{text!r} is neither true nor false")
-
-
-def parse(name: str, value: Any) -> Any:
-    """`value` (text, or a value from a file) as the type of that setting; raises `SettingsError`."""
-    kind, optional = _kind(name)
-    if value is None and optional:
-        return None
-    try:
-        return _PARSERS[kind](value)
-    except (ValueError, TypeError, OverflowError) as exc:
-        raise SettingsError(f"{_option_name(name)}: {value!r} is not {_PHRASES[kind]}.") from exc
-
-
-def _kind(name: str) -> tuple[str, bool]:
-    annotation = TYPES[name]
-    arms = get_args(annotation)
-    optional = type(None) in arms
-    if optional:
-        annotation = next(arm for arm in arms if arm is not type(None))
-    if annotation in (int, float, bool, str):
-        return annotation.__name__, optional
-    if annotation == tuple[str, ...]:
-        return "words", optional
-    if annotation == tuple[float, ...]:
-        return "numbers", optional
-    return "function", optional
-
-
-def _to_int(value: Any) -> int:
-    if isinstance(value, bool) or (isinstance(value, float) and value != int(value)):
-        raise ValueError(value)
-    return int(value)
-
-
-def _to_float(value: Any) -> float:
-    if isinstance(value, bool):
-        raise TypeError(value)
-    return float(value)
-
-
-def _to_bool(value: Any) -> bool:
-    return value if isinstance(value, bool) else parse_bool(str(value))
-
-
-def _to_text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(value)
-    return value
-
-
-def _to_words(value: Any) -> tuple[str, ...]:
-    parts = value.split(",") if isinstance(value, str) else list(value)
-    return tuple(_to_text(part).strip() for part in parts if _to_text(part).strip())
-
-
-def _to_numbers(value: Any) -> tuple[float, ...]:
-    parts = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else list(value)
-    return tuple(float(part) for part in parts)
-
-
-def _to_function(value: Any) -> Any:
-    if not callable(value):
-        raise TypeError(value)
-    return value
-
-
-_PARSERS: dict[str, Callable[[Any], Any]] = {
-    "int": _to_int,
-    "float": _to_float,
-    "bool": _to_bool,
-    "str": _to_text,
-    "words": _to_words,
-    "numbers": _to_numbers,
-    "function": _to_function,
-}
-_PHRASES = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "str": "a text",
-    "words": "a comma separated list",
-    "numbers": "a comma separated list of numbers",
-    "function": "a function",
-}
-
-
-_NOT_NEGATIVE = (
-    "max_failed_tasks",
-    "max_store_bytes",
-    "retention",
-    "retention_failed",
-    "retention_stats",
-    "retention_audit",
-)
-
-
-def check(settings: Settings) -> None:
-    """Raise `SettingsError` for values that make no sense, alone or together."""
-    from meadow.subjects import CLUSTER_NAME
-
-    rules: list[tuple[bool, str]] = [
-        (0 <= settings.port <= 65535, f"--port must lie between 0 and 65535, not at {settings.port}."),
-        (
-            CLUSTER_NAME.fullmatch(settings.cluster) is not None,
-            f"--cluster: {settings.cluster!r} is not a name of letters, digits, '-' and '_' (64 at most).",
-        ),
-        (bool(settings.certfile) == bool(settings.keyfile), "--certfile and --keyfile are needed together."),
-        (settings.logging in LOG_LEVELS, f"--logging must be one of {', '.join(LOG_LEVELS)}."),
-        (settings.log_format in ("text", "json"), "--log-format must be text or json."),
-        (settings.inspect_timeout > 0, "--inspect-timeout must be more than 0 ms."),
-        (settings.queue_interval > 0, "--queue-interval must be more than 0 s."),
-        (1 <= settings.batch_events <= 10_000, "--batch-events must lie between 1 and 10000."),
-        (settings.batch_wait >= 0, "--batch-wait cannot be negative."),
-        (
-            not settings.store or settings.store.startswith(("postgresql://", "postgres://")),
-            "--store must be a PostgreSQL URL, as postgresql://user:password@host/database. Without it, history is a "
-            "SQLite file in --data-dir.",
-        ),
-        *(
-            (
-                getattr(settings, name) is None or getattr(settings, name) >= 0,
-                f"{_option_name(name)} cannot be negative.",
-            )
-            for name in _NOT_NEGATIVE
-        ),
-        (settings.field_bytes >= 1024, "--field-bytes must be 1024 or more."),
-        (settings.buffer_bytes >= 1024 * 1024, "--buffer-bytes must be 1048576 or more."),
-        (
-            all(":" in pair and not pair.startswith(":") for pair in settings.basic_auth),
-            "--basic-auth takes user:password pairs, separated by commas.",
-        ),
-        (
-            settings.broker_api is None or settings.broker_api.startswith(("http://", "https://")),
-            "--broker-api must be an http or https URL, such as http://guest:guest@host:15672/api/.",
-        ),
-        (
-            list(settings.task_runtime_metric_buckets) == sorted(set(settings.task_runtime_metric_buckets))
-            and bool(settings.task_runtime_metric_buckets),
-            "--task-runtime-metric-buckets must ascend.",
-        ),
-        (
-            not (settings.auth or settings.auth_provider),
-            "OAuth sign-in (--auth, --auth-provider) is not part of this release. Nothing was opened. "
-            "Use --basic-auth, or leave these options out.",
-        ),
-    ]
-    for holds, message in rules:
-        if not holds:
-            raise SettingsError(message)
-
 
 def shown(name: str, value: Any) -> str:
     """The value as it may be printed: secrets are stars."""
@@ -418,12 +267,3 @@ def shown(name: str, value: Any) -> str:
     if callable(value):
         return getattr(value, "__qualname__", "a function")
     return str(value)
-
-
-def from_mapping(values: Mapping[str, Any]) -> Settings:
-    """Settings from already parsed values."""
-    return Settings(**values)
-
-
-def _option_name(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from meadow.errors import SettingsError
-from meadow.settings import ALIASES, DEFAULTS, OPTIONS, Settings, from_mapping, parse
+from meadow.setting_values import parse
+from meadow.settings import ALIASES, DEFAULTS, OPTIONS, Settings
 
 TOML_NAME = "meadow.toml"
 FLOWER_NAME = "flowerconfig.py"
@@ -42,7 +43,7 @@ def resolve(
         values[name], origin[name] = value, f"file ({file})"
     for name, value in given.items():
         values[name], origin[name] = value, "command line"
-    return Resolved(from_mapping(values), origin)
+    return Resolved(Settings(**values), origin)
 
 
 def read_environment(environment: Mapping[str, str]) -> dict[str, tuple[Any, str]]:

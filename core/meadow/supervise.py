@@ -18,7 +18,7 @@ from meadow.broker import BrokerConfig
 from meadow.child import parent_bound
 from meadow.codec import decode, encode
 from meadow.errors import MeadowError
-from meadow.settings import OPTIONS, Settings, from_mapping
+from meadow.settings import OPTIONS, Settings
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ async def collect(orders: Orders) -> None:
     from meadow.composer import room
     from meadow.service import Context, Watch
 
-    settings = from_mapping({name: _restore(value) for name, value in orders.settings.items()})
+    settings = Settings(**{name: _restore(value) for name, value in orders.settings.items()})
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
@@ -163,7 +163,7 @@ def main() -> int:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     orders = decode(_read_line(), Orders)
-    logs.configure(from_mapping({name: _restore(value) for name, value in orders.settings.items()}))
+    logs.configure(Settings(**{name: _restore(value) for name, value in orders.settings.items()}))
     try:
         asyncio.run(collect(orders))
     except MeadowError as exc:

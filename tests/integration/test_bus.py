@@ -3,12 +3,14 @@
 import asyncio
 
 import pytest
+from nats.js.errors import APIError
 
-from meadow.answering import MOST_UNDER_WAY, MOST_WAITING
 from meadow.bus import Bus, StreamLimits, StreamMessage
-from meadow.errors import AnswerTimedOut, NobodyAnswers
+from meadow.bus.answering import MOST_UNDER_WAY, MOST_WAITING
+from meadow.errors import AnswerTimedOut, BusError, NobodyAnswers
 from meadow.subjects import ALL_EVENTS, AUDIT_STREAM, EVENTS_STREAM, audit, events, query
 from meadow.testing import eventually, running_nats
+from tests.servers import operator
 
 TASKS = events("c", "tasks")
 
@@ -50,19 +52,50 @@ async def test_reading_from_now_on_leaves_out_what_was_before(bus: Bus) -> None:
     assert all(message.data != b"old" for message in await reading)
 
 
-async def test_declaring_the_streams_again_changes_the_limits_and_keeps_what_they_hold(bus: Bus) -> None:
+async def test_declaring_the_streams_again_changes_the_limits_and_keeps_what_they_hold(
+    bus: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
     await bus.append(TASKS, b"kept")
     before = await bus.stream_state(EVENTS_STREAM)
-    await bus.declare_streams(StreamLimits(max_age=60.0, max_bytes=10_000_000))
+    with caplog.at_level("WARNING"):
+        await bus.declare_streams(StreamLimits(max_age=60.0, max_bytes=10_000_000))
+        assert "max_age 60.0, before 604800.0" in caplog.text
+        caplog.clear()
+        await bus.declare_streams(StreamLimits(max_age=60.0, max_bytes=10_000_000))
+        assert not caplog.text
     assert await bus.stream_state(EVENTS_STREAM) == before
+    async with operator(bus) as jetstream:
+        config = (await jetstream.stream_info(EVENTS_STREAM)).config
+        assert (config.max_age, config.max_bytes) == (60.0, 10_000_000)
+
+
+async def test_what_an_operator_has_set_besides_the_limits_stays(bus: Bus) -> None:
+    async with operator(bus) as jetstream:
+        for stream in (EVENTS_STREAM, AUDIT_STREAM):
+            config = (await jetstream.stream_info(stream)).config
+            await jetstream.update_stream(config.evolve(description="ours", max_msg_size=7_000_000))
+        await bus.declare_streams(StreamLimits(max_age=0.0))
+        for stream in (EVENTS_STREAM, AUDIT_STREAM):
+            config = (await jetstream.stream_info(stream)).config
+            assert (config.description, config.max_msg_size, config.max_age) == ("ours", 7_000_000, 0.0)
+
+
+async def test_a_stream_of_somebody_else_on_the_same_subjects_is_told() -> None:
+    async with running_nats() as server:
+        client = await Bus.connect(server.url, name="test")
+        async with operator(client) as jetstream:
+            await jetstream.add_stream(name="THEIRS", subjects=["meadow.events.>"])
+        with pytest.raises(BusError, match=r"MEADOW_EVENTS could not be declared: .*overlap"):
+            await client.declare_streams(StreamLimits())
+        await client.close()
 
 
 async def test_an_audit_record_cannot_be_taken_back(bus: Bus) -> None:
     sequence = await bus.append(audit("c"), b"record")
-    jetstream = bus._client.jetstream()
-    for attempt in (jetstream.delete_msg(AUDIT_STREAM, sequence), jetstream.purge_stream(AUDIT_STREAM)):
-        with pytest.raises(Exception, match=r"not permitted|denied|forbid|err_code=101"):
-            await attempt
+    async with operator(bus) as jetstream:
+        for attempt in (jetstream.delete_msg(AUDIT_STREAM, sequence), jetstream.purge_stream(AUDIT_STREAM)):
+            with pytest.raises(APIError, match=r"not permitted|denied|forbid|err_code=101"):
+                await attempt
     assert (await bus.stream_state(AUDIT_STREAM)).last == sequence
 
 
@@ -126,8 +159,33 @@ async def test_reading_goes_on_behind_a_restart_of_nats(bus: Bus) -> None:
         await client.close()
 
 
+async def test_a_stream_that_is_not_there_is_told_once_and_when_it_is_there_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "meadow.bus")
+    async with running_nats() as server:
+        client = await Bus.connect(server.url, name="reader")
+        reading = client.read(EVENTS_STREAM, after=0, subject=ALL_EVENTS)
+        assert [await anext(reading) for _ in range(3)] == [[], [], []]
+        other = await Bus.connect(server.url, name="other")
+        await other.declare_streams(StreamLimits())
+        await other.append(TASKS, b"first")
+        async with asyncio.timeout(10):
+            while not (found := await anext(reading)):
+                pass
+        assert [message.data for message in found] == [b"first"]
+        await reading.aclose()
+        await other.close()
+        await client.close()
+    said = [record.getMessage() for record in caplog.records if "Reading MEADOW_EVENTS" in record.getMessage()]
+    assert len(said) == 2
+    assert said[0].startswith("Reading MEADOW_EVENTS has to wait: ")
+    assert said[1] == "Reading MEADOW_EVENTS goes on."
+
+
 async def test_a_question_whose_asker_gave_up_is_not_answered_any_more(bus: Bus) -> None:
     release, heard = asyncio.Event(), []
+    name = f"answer {query('busy')}"
 
     async def answer(data: bytes) -> bytes:
         heard.append(data)
@@ -139,6 +197,8 @@ async def test_a_question_whose_asker_gave_up_is_not_answered_any_more(bus: Bus)
     await eventually(lambda: len(heard) == MOST_UNDER_WAY)
     with pytest.raises(AnswerTimedOut):
         await bus.ask(query("busy"), b"in vain", timeout=0.2)
+    # Its time began a little later on this side than on the asker's.
+    await eventually(lambda: [task.get_name() for task in asyncio.all_tasks()].count(name) == MOST_UNDER_WAY)
     patient = asyncio.create_task(bus.ask(query("busy"), b"patient"))
     release.set()
     assert await patient == b"patient"

@@ -57,7 +57,7 @@ async def desk(stage: Stage, make_context: Callable[..., Context]) -> AsyncItera
 
 
 async def look(desk: Desk, worker: str, method: str) -> Any:
-    reply = await desk.wish(InspectWorkers(workers=(worker,), methods=(method,)))
+    reply = await desk.wish(InspectWorkers(workers=(worker,), methods=(method,), timeout=10.0))
     assert reply.ok, reply.message
     return reply.value[worker][method]
 

@@ -31,7 +31,7 @@ from meadow.service import Context
 from meadow.testing import eventually
 from meadow_controller.waiting import PLACES
 from tests.integration.apps.control_stage import Stage, running_stage, working_controller
-from tests.servers import free_port, running_redis
+from tests.servers import free_port, operator, running_redis
 
 UNAVAILABLE = "Broker or result backend unavailable"
 ADD = "control.add"
@@ -139,7 +139,8 @@ async def test_without_a_backend_nothing_that_needs_one_is_sent(
 async def test_without_an_audit_record_nothing_is_done(stage: Stage, make_context: Callable[..., Context]) -> None:
     queue = f"q-{uuid4()}"
     async with working_controller(make_context, stage.app()) as desk:
-        await desk.bus._client.jetstream().delete_stream(subjects.AUDIT_STREAM)
+        async with operator(desk.bus) as jetstream:
+            await jetstream.delete_stream(subjects.AUDIT_STREAM)
         refused = await desk.wish(AsyncApplyTask(task=ADD, args=[1, 2], options={"queue": queue}))
         assert refused.code == "unavailable"
         assert "audit record could not be stored, so nothing was done" in refused.message
@@ -150,7 +151,8 @@ async def test_an_outcome_waits_until_it_can_be_stored(stage: Stage, make_contex
     async with working_controller(make_context, stage.app(), speak=True, enable_events=False) as desk:
         waiting = asyncio.create_task(desk.wish(ApplyTask(task=ADD, args=[1, 2], timeout=1.0)))
         await eventually(lambda: desk.service.health()["waiting"] == 1)
-        await desk.bus._client.jetstream().delete_stream(subjects.AUDIT_STREAM)
+        async with operator(desk.bus) as jetstream:
+            await jetstream.delete_stream(subjects.AUDIT_STREAM)
         reply = await waiting
         assert reply.ok
         assert desk.service.health()["audit_waiting"] == 1
@@ -159,6 +161,22 @@ async def test_an_outcome_waits_until_it_can_be_stored(stage: Stage, make_contex
         [outcome] = await desk.audit()
         assert isinstance(outcome, AuditOutcome)
         assert (outcome.id, outcome.code) == (reply.audit_id, "ok")
+
+
+async def test_an_outcome_that_cannot_be_stored_before_the_end_is_told_as_lost(
+    stage: Stage, make_context: Callable[..., Context], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with working_controller(make_context, stage.app()) as desk:
+        waiting = asyncio.create_task(desk.wish(ApplyTask(task=ADD, args=[1, 2], timeout=1.0)))
+        await eventually(lambda: desk.service.health()["waiting"] == 1)
+        async with operator(desk.bus) as jetstream:
+            await jetstream.delete_stream(subjects.AUDIT_STREAM)
+            await jetstream.add_stream(name="TOO_SMALL", subjects=[subjects.ALL_AUDIT], max_msg_size=1)
+        assert (await waiting).ok
+        await desk.service.stop()
+        assert "1 audit outcomes are lost" in caplog.text
+        health = desk.service.health()
+        assert (health["audit_waiting"], health["audit_lost"]) == (0, 1)
 
 
 async def test_hanging_applies_freeze_nobody_else_and_end_when_the_controller_stops(

@@ -4,7 +4,6 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from io import BytesIO
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -16,6 +15,7 @@ from meadow.audit import AuditIntent
 from meadow.http import build_application
 from meadow.service import Context
 from meadow_api.command_routes import command_routes
+from tests.integration.apps.bare_service import BareService
 from tests.integration.apps.control_stage import Desk, Stage, running_stage, working_controller
 
 Client = TestClient[web.Request, web.Application]
@@ -27,7 +27,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield made
 
 
-class OnlyCommands:
+class OnlyCommands(BareService):
     """A service that has the command endpoints and nothing else."""
 
     name = "api"
@@ -35,17 +35,8 @@ class OnlyCommands:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    async def listen(self) -> None: ...
-
-    async def speak(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         return command_routes(self._context)
-
-    def health(self) -> dict[str, Any]:
-        return {"ok": True}
 
 
 @asynccontextmanager

@@ -17,27 +17,19 @@ from meadow.errors import StartRefused
 from meadow.http import HttpServer, build_application
 from meadow.settings import Settings
 from meadow_basic_auth import register_sign_in
+from tests.integration.apps.bare_service import BareService
 
 ALICE = {"Authorization": "Basic " + base64.b64encode(b"alice:wonder:land").decode()}
 MALLORY = {"Authorization": "Basic " + base64.b64encode(b"alice:guess").decode()}
 
 
-class Room:
+class Room(BareService):
     """A service with one page, one endpoint that reads and one that changes; it answers who came."""
 
     name = "room"
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-
-    async def listen(self) -> None: ...
-
-    async def speak(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-    def health(self) -> dict[str, Any]:
-        return {"ok": True}
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         return [

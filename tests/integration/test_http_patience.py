@@ -9,23 +9,15 @@ from aiohttp import web
 
 from meadow.http import HttpServer, build_application
 from meadow.service import Context
+from tests.integration.apps.bare_service import BareService
 
 MakeContext = Callable[..., Context]
 
 
-class Echo:
+class Echo(BareService):
     """A service with one address that answers with what it is sent."""
 
     name = "echo"
-
-    async def listen(self) -> None: ...
-
-    async def speak(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-    def health(self) -> dict[str, Any]:
-        return {"ok": True}
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         return [web.post("/echo", self.echo)]

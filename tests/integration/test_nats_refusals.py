@@ -4,13 +4,12 @@ and goes on when it can; what had to be given up is counted."""
 import asyncio
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from nats.aio.client import Client
 from nats.js import api
 
 from meadow.broker import BrokerConfig
@@ -22,7 +21,7 @@ from meadow.subjects import EVENTS_STREAM
 from meadow.testing import eventually
 from meadow.testing import make_context as build_context
 from tests.integration.apps.collector_stage import client_app, facts_of, running_collector, send_events
-from tests.servers import free_port, wait_for_port
+from tests.servers import free_port, operator, wait_for_port
 
 MakeContext = Callable[..., Context]
 
@@ -35,17 +34,6 @@ async def send(url: str, events: list[dict[str, Any]]) -> None:
 
 def started(*uuids: str) -> list[dict[str, Any]]:
     return [{"type": "task-started", "uuid": uuid} for uuid in uuids]
-
-
-@asynccontextmanager
-async def operator(bus: Bus) -> AsyncIterator[Any]:
-    """JetStream as an operator's own tool sees it."""
-    client = Client()
-    await client.connect(bus.url)
-    try:
-        yield client.jetstream()
-    finally:
-        await client.close()
 
 
 async def test_a_deleted_stream_is_made_again_and_what_waited_for_it_is_stored(

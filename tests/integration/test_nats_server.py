@@ -13,15 +13,17 @@ import psutil
 import pytest
 
 from meadow.bus import Bus, StreamLimits
+from meadow.data_directory import DataDirectoryLock
 from meadow.errors import BusUnavailable, DataDirectoryInUse, StartRefused
-from meadow.nats_server import DataDirectoryLock, EmbeddedNats, find_binary
+from meadow.nats_server import EmbeddedNats, find_binary
 from meadow.subjects import EVENTS_STREAM, events
 from meadow.testing import eventually, running_nats
 
 HOLDER = """
 import asyncio, sys
 from pathlib import Path
-from meadow.nats_server import DataDirectoryLock, EmbeddedNats, find_binary
+from meadow.data_directory import DataDirectoryLock
+from meadow.nats_server import EmbeddedNats, find_binary
 
 async def main():
     directory = Path(sys.argv[1])

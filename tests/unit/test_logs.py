@@ -19,8 +19,13 @@ def test_extras_stand_behind_the_sentence() -> None:
 
 
 def test_a_line_break_in_a_message_cannot_fake_another_line() -> None:
-    line = TextFormatter().format(record("name\n2026-11-22 00:00:00 INFO all well", worker="w\n2026"))
-    assert "\n" not in line
+    line = TextFormatter().format(record("name\n2026-11-22 00:00:00 INFO all well", worker="w\r2026\u2028"))
+    assert len(line.splitlines()) == 1
+
+
+def test_what_a_line_carries_cannot_command_a_terminal() -> None:
+    line = TextFormatter().format(record("name \x1b]0;owned\x07", worker="\x9b31m"))
+    assert line.endswith(r"name \x1b]0;owned\x07  worker=\x9b31m")
 
 
 def test_json_holds_everything_in_one_object() -> None:

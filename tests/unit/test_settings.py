@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from meadow.errors import SettingsError
-from meadow.settings import DEFAULTS, OPTIONS, Settings, parse, shown
+from meadow.setting_values import parse
+from meadow.settings import DEFAULTS, OPTIONS, Settings, shown
 from meadow.sources import Resolved, resolve
 
 
@@ -57,6 +58,11 @@ def test_flowerconfig_is_read_as_flower_reads_it(tmp_path: Path) -> None:
         ({"task_runtime_metric_buckets": "1,3,2"}, {}, "must ascend"),
         ({"cluster": "two words"}, {}, "not a name"),
         ({"auth": ".*@example.com"}, {}, "Nothing was opened"),
+        ({"auth_provider": "flower.views.auth.GithubLoginHandler"}, {}, "not part of this release"),
+        ({"queue_interval": "nan"}, {}, "--queue-interval: 'nan' is not a number"),
+        ({"stream_days": "inf"}, {}, "--stream-days: 'inf' is not a number"),
+        ({"retention": "-1"}, {}, "--retention cannot be negative"),
+        ({"spill_bytes": "4096"}, {}, "--spill-bytes must be 0, for no file, or 16777216 or more"),
         ({"conf": "missing.toml"}, {}, "does not exist"),
         ({}, {"MEADOW_PROT": "1"}, "Did you mean MEADOW_PORT"),
         ({}, {"FLOWER_PORT": "tcp"}, "FLOWER_PORT: --port"),

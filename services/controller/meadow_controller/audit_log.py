@@ -36,14 +36,32 @@ class AuditLog:
         """Store the outcomes that wait, for ever."""
         while True:
             await asyncio.sleep(AGAIN_SECONDS)
-            while self._waiting and await self._store(self._waiting[0]):
-                self._waiting.popleft()
-                if not self._waiting:
-                    log.info("All audit outcomes are stored again.", extra={"action": "audit.caught-up"})
+            await self._store_waiting()
+
+    async def stop(self) -> None:
+        """Try once more to store what waits, and say what is lost. May be called twice."""
+        if self._waiting and self._bus.connected:
+            await self._store_waiting()
+        if self._waiting:
+            text = "%d audit outcomes are lost: NATS did not take them before the end. Their intents are recorded."
+            log.error(text, len(self._waiting), extra={"action": "audit.lost"})
+            self._lost += len(self._waiting)
+            self._waiting.clear()
 
     def health(self) -> dict[str, int]:
         """Outcomes that wait, and those given up."""
         return {"audit_waiting": len(self._waiting), "audit_lost": self._lost}
+
+    async def _store_waiting(self) -> None:
+        """Store the outcomes that wait, the oldest first, until one cannot be."""
+        while self._waiting:
+            oldest = self._waiting[0]
+            if not await self._store(oldest):
+                return
+            if self._waiting and self._waiting[0] is oldest:  # it may have been given up meanwhile
+                self._waiting.popleft()
+            if not self._waiting:
+                log.info("All audit outcomes are stored again.", extra={"action": "audit.caught-up"})
 
     async def _store(self, outcome: AuditOutcome) -> bool:
         try:

@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from meadow import codec, subjects
-from meadow.answering import Answering
+from meadow.bus import Answering
 from meadow.commands import DEFAULT_METHODS, CommandReply, CommandRequest
 from meadow.errors import BusError, InvalidMessage, MeadowError
 from meadow.events import WorkerHeartbeat, WorkerInspected, WorkerOffline, WorkerOnline
@@ -129,6 +129,7 @@ class ControllerService:
         self._waiting.stop()
         await self._inspections.stop()
         self._control.stop()
+        await self._audit.stop()
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """None: people talk to the api and to web."""

@@ -3,11 +3,9 @@
 import asyncio
 import base64
 import json
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,9 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import amqp
 
-from meadow.bus import Bus
-from meadow.events import TaskStarted
-from tests.integration.apps.collector_stage import facts_of
+from tests.integration.apps.sender import NumberedSender, Send
 from tests.servers import RabbitMQ
 
 
@@ -94,40 +90,19 @@ def connected(url: str) -> Iterator[Any]:
         yield channel
 
 
-class Sender:
-    """Sends events `e0`, `e1`, … in lists of two, at a rate, in a thread, until the block ends."""
+def sending(url: str, rate: float) -> NumberedSender:
+    """Sends events `e0`, `e1`, … in lists of two."""
 
-    def __init__(self, url: str, rate: float) -> None:
-        self._url = url
-        self._rate = rate
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._send, name="sender")
-        self.sent = 0
+    @contextmanager
+    def connect() -> Iterator[Send]:
+        with connected(url) as channel:
 
-    def __enter__(self) -> "Sender":
-        self._thread.start()
-        return self
+            def send(numbers: list[int]) -> None:
+                for pair in zip(numbers[::2], numbers[1::2], strict=True):
+                    events = [started(f"e{number}", clock=number) for number in pair]
+                    message = amqp.Message(json.dumps(events).encode(), content_type="application/json")
+                    channel.basic_publish(message, "celeryev", "task.multi")
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._stopping.set()
-        self._thread.join()
+            yield send
 
-    def _send(self) -> None:
-        with connected(self._url) as channel:
-            start = time.monotonic()
-            while not self._stopping.is_set():
-                due = start + self.sent / self._rate
-                self._stopping.wait(max(due - time.monotonic(), 0.0))
-                for _ in range(10):
-                    pair = [started(f"e{self.sent + n}", clock=self.sent + n) for n in range(2)]
-                    channel.basic_publish(
-                        amqp.Message(json.dumps(pair).encode(), content_type="application/json"),
-                        "celeryev",
-                        "task.multi",
-                    )
-                    self.sent += 2
-
-
-async def counted(bus: Bus) -> "Counter[str]":
-    """How often each task that was started stands in the stream."""
-    return Counter(fact.uuid for fact in await facts_of(bus, TaskStarted, "tasks"))
+    return NumberedSender(connect, rate)

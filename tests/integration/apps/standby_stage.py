@@ -8,7 +8,6 @@ import signal
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from urllib.parse import urlsplit
@@ -18,46 +17,34 @@ import redis
 from meadow.broker import BrokerConfig
 from meadow.bus import Bus
 from meadow.codec import decode
-from meadow.events import TaskStarted
+from meadow.events import CollectorReported
 from meadow.settings import Settings
 from meadow.subjects import EVENTS_STREAM
 from meadow.supervise import CollectorChild
 from meadow.testing import eventually
-from meadow_collector.leadership import Term
+from meadow_collector.fence import Term
 from tests.integration.apps.collector_stage import facts_of
+from tests.integration.apps.sender import NumberedSender, Send, counted
 
 TERM = "meadow.events.default.term"
 
 
-class Sender:
-    """Publishes events `e0`, `e1`, … as a worker does, in lists of two, at a rate, in a thread, until it is left."""
+def sending(url: str, rate: float) -> NumberedSender:
+    """Publishes events `e0`, `e1`, … as a worker does, in lists of two."""
 
-    def __init__(self, url: str, rate: float) -> None:
-        self._client = redis.Redis.from_url(url)
-        self._rate = rate
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._send, name="sender")
-        self.sent = 0
+    @contextmanager
+    def connect() -> Iterator[Send]:
+        with redis.Redis.from_url(url) as client:
 
-    def __enter__(self) -> "Sender":
-        self._thread.start()
-        return self
+            def send(numbers: list[int]) -> None:
+                pipeline = client.pipeline(transaction=False)
+                for pair in zip(numbers[::2], numbers[1::2], strict=True):
+                    pipeline.publish("/0.celeryev/task.multi", envelope([event(number) for number in pair]))
+                pipeline.execute()
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._stopping.set()
-        self._thread.join()
-        self._client.close()
+            yield send
 
-    def _send(self) -> None:
-        start = time.monotonic()
-        while not self._stopping.is_set():
-            due = start + self.sent / self._rate
-            self._stopping.wait(max(due - time.monotonic(), 0.0))
-            pipeline = self._client.pipeline(transaction=False)
-            for _ in range(20):
-                pipeline.publish("/0.celeryev/task.multi", envelope([event(self.sent), event(self.sent + 1)]))
-                self.sent += 2
-            pipeline.execute()
+    return NumberedSender(connect, rate)
 
 
 class Proxy:
@@ -131,9 +118,11 @@ def envelope(body: object) -> bytes:
 
 
 @asynccontextmanager
-async def collector_process(nats_url: str, redis_url: str) -> AsyncIterator[CollectorChild]:
+async def collector_process(
+    nats_url: str, redis_url: str, settings: Settings | None = None
+) -> AsyncIterator[CollectorChild]:
     """A collector in a process of its own, as `meadow serve` runs it; one that was killed is started again."""
-    child = CollectorChild(Settings(data_dir="unused"), nats_url, BrokerConfig(url=redis_url))
+    child = CollectorChild(settings or Settings(data_dir="unused"), nats_url, BrokerConfig(url=redis_url))
     supervising = asyncio.create_task(child.supervise())
     try:
         yield child
@@ -158,6 +147,16 @@ async def leader(bus: Bus, *children: CollectorChild) -> CollectorChild:
     return found
 
 
+async def stands_by(bus: Bus, number: int = 1) -> None:
+    """Wait until the leader reports that many standbys."""
+
+    async def told() -> bool:
+        reports = await facts_of(bus, CollectorReported, "collector")
+        return bool(reports) and len(reports[-1].standbys) == number
+
+    await eventually(told, timeout=30.0, every=0.1)
+
+
 async def flows(bus: Bus, events: int) -> None:
     """Wait until that many more events are stored."""
     before = sum((await counted(bus)).values())
@@ -166,8 +165,3 @@ async def flows(bus: Bus, events: int) -> None:
         return sum((await counted(bus)).values()) >= before + events
 
     await eventually(enough, timeout=40.0, every=0.1)
-
-
-async def counted(bus: Bus) -> "Counter[str]":
-    """How often each task that was started stands in the stream."""
-    return Counter(fact.uuid for fact in await facts_of(bus, TaskStarted, "tasks"))
