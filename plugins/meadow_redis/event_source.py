@@ -29,7 +29,7 @@ PIECE = 256 * 1024
 """Bytes that are read at once, at most."""
 BACKLOG = 64 * 1024 * 1024
 """Bytes of messages that may wait to be decoded."""
-REST = 0.004
+REST = 0.015
 """Seconds of rest when all is read: events that come one by one are cheaper to read together."""
 TICK = 1.0
 QUIET = 3.0

@@ -10,9 +10,10 @@ from meadow.bus import Bus
 from meadow.events import CollectorGap
 from meadow.service import Context
 from meadow.testing import eventually
-from tests.integration.apps.amqp_stage import counted, publish, started
+from tests.integration.apps.amqp_stage import publish, started
 from tests.integration.apps.collector_stage import facts_of, running_collector
 from tests.integration.apps.redis_stage import Line, running_line
+from tests.integration.apps.sender import counted
 from tests.servers import RabbitMQ
 
 MakeContext = Callable[..., Context]

@@ -17,8 +17,9 @@ from meadow.subjects import EVENTS_STREAM
 from meadow.supervise import CollectorChild
 from meadow.testing import eventually, running_nats
 from meadow.testing import make_context as build_context
-from tests.integration.apps.amqp_stage import Sender, connected, counted, cut_connections, our_queue, publish, started
+from tests.integration.apps.amqp_stage import connected, cut_connections, our_queue, publish, sending, started
 from tests.integration.apps.collector_stage import facts_of, running_collector
+from tests.integration.apps.sender import counted
 from tests.servers import RabbitMQ, free_port, running_rabbitmq
 
 MakeContext = Callable[..., Context]
@@ -40,7 +41,7 @@ async def test_a_killed_collector_loses_nothing_and_doubles_nothing(bus: Bus, ra
     broker = BrokerConfig(url=rabbitmq_server.url, heartbeat=10.0, cluster="killed")
     async with collector_process(bus, broker) as child:
         await eventually(lambda: our_queue(rabbitmq_server, "killed"), timeout=20.0)
-        with Sender(rabbitmq_server.url, rate=5000.0) as sender:
+        with sending(rabbitmq_server.url, rate=5000.0) as sender:
             for _ in range(3):
                 before = (await bus.stream_state(EVENTS_STREAM)).last
 
@@ -106,7 +107,7 @@ async def test_while_nats_is_away_messages_stay_with_rabbitmq(rabbitmq_server: R
     async with running_nats(tmp_path / "nats") as server:
         bus = await Bus.connect(server.url, name="test")
         await bus.declare_streams(StreamLimits())
-        context = build_context(bus, tmp_path, cluster="away")
+        context = build_context(bus, tmp_path, cluster="away", spill_bytes=64 * 1024 * 1024)
         broker = BrokerConfig(url=rabbitmq_server.url, cluster="away")
         async with running_collector(context, broker) as service:
             await asyncio.to_thread(publish, rabbitmq_server.url, [started("before")])
@@ -122,6 +123,7 @@ async def test_while_nats_is_away_messages_stay_with_rabbitmq(rabbitmq_server: R
 
             await eventually(unacknowledged, timeout=30.0, every=0.5)
             assert service.health()["buffered"] <= 2001
+            assert service.health()["spilled_bytes"] == 0  # RabbitMQ keeps them itself
             # The connection breaks, too: all is delivered again, while copies of it still wait for NATS.
             await eventually(lambda: cut_connections(rabbitmq_server), timeout=30.0, every=0.5)
             await eventually(lambda: service.health()["received"] >= 4001, timeout=20.0)
@@ -151,7 +153,7 @@ async def test_a_cut_connection_is_no_gap_because_the_queue_stays(
 ) -> None:
     broker = BrokerConfig(url=rabbitmq_server.url, cluster="cut")
     async with running_collector(make_context(cluster="cut"), broker) as service:
-        with Sender(rabbitmq_server.url, rate=1000.0) as sender:
+        with sending(rabbitmq_server.url, rate=1000.0) as sender:
             for _ in range(2):
                 await eventually(lambda: cut_connections(rabbitmq_server), timeout=60.0, every=0.5)
                 await eventually(lambda: service.health()["ok"], timeout=20.0)

@@ -1,7 +1,6 @@
 """The collector with the kombu adapter: on RabbitMQ and on kombu's file-system transport."""
 
 import asyncio
-import base64
 import json
 import pickle
 import urllib.error
@@ -9,7 +8,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
@@ -22,27 +21,11 @@ from meadow.service import Context
 from meadow.testing import eventually
 from meadow_kombu import KombuAdapter
 from meadow_kombu.queue_readers import open_queue_reader
+from tests.integration.apps.amqp_stage import ask
 from tests.integration.apps.collector_stage import client_app, facts_of, running_collector, running_worker, send_events
 from tests.servers import RabbitMQ
 
 MakeContext = Callable[..., Context]
-
-
-def ask(server: RabbitMQ, path: str, method: str = "GET", body: dict[str, Any] | None = None) -> Any:
-    """Use the management API as a person would."""
-    parts = urlsplit(server.api)
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{parts.port}/api/{path}",
-        method=method,
-        data=json.dumps(body).encode() if body is not None else None,
-        headers={
-            "Authorization": "Basic " + base64.b64encode(b"guest:guest").decode(),
-            "Content-Type": "application/json",
-        },
-    )
-    with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
-        data = answer.read()
-    return json.loads(data) if data else None
 
 
 async def test_a_workers_events_arrive_from_rabbitmq_and_hostile_ones_do_not_stop_them(

@@ -20,13 +20,14 @@ from meadow.subjects import EVENTS_STREAM
 from meadow.supervise import CollectorChild
 from meadow.testing import eventually, running_nats
 from tests.integration.apps.collector_stage import facts_of, running_collector
+from tests.integration.apps.sender import counted
 from tests.integration.apps.standby_stage import (
-    Sender,
     collector_process,
-    counted,
     flows,
     leader,
     running_proxy,
+    sending,
+    stands_by,
     term,
 )
 
@@ -47,16 +48,6 @@ def doubled(found: "Counter[str]") -> dict[str, int]:
     return {uuid: times for uuid, times in found.items() if times > 1}
 
 
-async def stands_by(bus: Bus, number: int = 1) -> None:
-    """Wait until the leader reports that many standbys."""
-
-    async def told() -> bool:
-        reports = await facts_of(bus, CollectorReported, "collector")
-        return bool(reports) and len(reports[-1].standbys) == number
-
-    await eventually(told, timeout=30.0, every=0.1)
-
-
 async def test_a_killed_leader_is_replaced_in_three_seconds_and_nothing_is_lost_or_doubled(
     bus: Bus, redis_server: str
 ) -> None:
@@ -66,7 +57,7 @@ async def test_a_killed_leader_is_replaced_in_three_seconds_and_nothing_is_lost_
         collector_process(bus.url, redis_server) as other,
     ):
         await stands_by(bus)
-        with Sender(redis_server, RATE) as sender:
+        with sending(redis_server, RATE) as sender:
             for _ in range(2):
                 await flows(bus, 5_000)
                 await stands_by(bus)
@@ -103,7 +94,7 @@ async def test_a_leader_that_was_paused_comes_back_as_a_standby_and_doubles_noth
         collector_process(bus.url, redis_server) as other,
     ):
         await stands_by(bus)
-        with Sender(redis_server, RATE) as sender:
+        with sending(redis_server, RATE) as sender:
             for _ in range(3):
                 await flows(bus, 5_000)
                 paused = await leader(bus, one, other)
@@ -129,7 +120,7 @@ async def test_a_leader_that_is_stopped_hands_over_at_once(bus: Bus, redis_serve
         await stands_by(bus, 0)
         other = await stack.enter_async_context(collector_process(bus.url, redis_server))
         await stands_by(bus)
-        with Sender(redis_server, RATE) as sender:
+        with sending(redis_server, RATE) as sender:
             await flows(bus, 10_000)
             assert await leader(bus, one, other) is one
             await one.stop()
@@ -155,7 +146,7 @@ async def test_nats_restarts_below_two_collectors_and_nothing_is_lost_or_doubled
         await stack.enter_async_context(collector_process(server.url, redis_server))
         await stack.enter_async_context(collector_process(server.url, redis_server))
         await stands_by(bus)
-        with Sender(redis_server, RATE) as sender:
+        with sending(redis_server, RATE) as sender:
             for _ in range(2):
                 await flows(bus, 10_000)
                 await server.stop()
@@ -177,7 +168,7 @@ async def test_of_three_collectors_each_takes_over_in_turn(bus: Bus, redis_serve
     async with AsyncExitStack() as stack:
         children = [await stack.enter_async_context(collector_process(bus.url, redis_server)) for _ in range(3)]
         await stands_by(bus, 2)
-        with Sender(redis_server, 2000.0) as sender:
+        with sending(redis_server, 2000.0) as sender:
             led = []
             for _ in range(2):
                 await flows(bus, 2_000)
@@ -210,7 +201,7 @@ async def test_a_leader_that_loses_the_broker_leaves_it_to_one_that_hears_it(
             await eventually(lambda: one.health()["leads"])
             other = await stack.enter_async_context(running_collector(make_context(), BrokerConfig(url=redis_server)))
             await eventually(lambda: one.health()["standbys"])
-            with Sender(redis_server, 2000.0) as sender:
+            with sending(redis_server, 2000.0) as sender:
                 await flows(bus, 2_000)
                 proxy.cut()
                 await eventually(lambda: other.health()["leads"])
@@ -240,7 +231,7 @@ async def test_a_standby_says_who_leads_and_publishes_nothing(
         await eventually(lambda: leading.health()["leads"])
         async with running_collector(make_context(queue_interval=0.1), BrokerConfig(url=redis_server)) as standing:
             await eventually(lambda: leading.health()["standbys"])
-            with Sender(redis_server, 1000.0) as sender:
+            with sending(redis_server, 1000.0) as sender:
                 await flows(bus, 1000)
             found = await all_stored(bus, sender.sent)
             health = standing.health()

@@ -7,11 +7,22 @@ from hypothesis import strategies as st
 
 from meadow.codec import decode, encode, join_batch
 from meadow.events import CollectorGap, TaskStarted, WorkerHeartbeat
+from meadow_collector.heard import Heard, missing
 from meadow_collector.outbox import OVERHEAD, Entry, Outbox
 from meadow_collector.readback import Told
-from meadow_collector.ring import LATECOMERS, SPARE, Heard, Position, Ring, missing
+from meadow_collector.ring import LATECOMERS, SPARE, Position, Ring
 
 PLENTY = 1_000_000
+
+
+def published(ring: Ring, outbox: Outbox) -> list[int]:
+    """The numbers of all that is passed on while NATS takes it."""
+    numbers: list[int] = []
+    while taken := passed_on(outbox):
+        numbers += taken
+        outbox.settle(outbox.left)
+        ring.catch_up()
+    return numbers
 
 
 class Clock:
@@ -56,6 +67,13 @@ def made(limit: int = PLENTY) -> tuple[Ring, Outbox, Clock]:
     return Ring(outbox, limit, clock), outbox, clock
 
 
+def take_over(ring: Ring, told: "Counter[int]") -> int:
+    """Lead, do what the ring's own thread does, and give how many events were stored already."""
+    ring.lead(told)
+    ring.catch_up()
+    return ring.skipped
+
+
 def test_an_event_is_known_again_by_whoever_heard_it_and_whenever() -> None:
     assert missing(entry(1, 2, 3, seen=5.0), told(2)) == [entry(1, seen=5.0), entry(3, seen=5.0)]
     assert missing(entry(4, 5), told(1, 2)) == [entry(4, 5)]
@@ -83,7 +101,7 @@ def test_who_takes_over_publishes_what_the_stream_lacks_in_order_and_then_all_th
     ring, outbox, _ = made()
     ring.put([entry(1, 2), entry(3)])
     ring.put([entry(4)])
-    assert ring.lead(told(1, 3)) == 2
+    assert take_over(ring, told(1, 3)) == 2
     ring.put([entry(5)])
     assert passed_on(outbox) == [2, 4, 5]
 
@@ -91,7 +109,7 @@ def test_who_takes_over_publishes_what_the_stream_lacks_in_order_and_then_all_th
 def test_what_the_one_before_had_stored_is_left_out_also_when_it_is_heard_later() -> None:
     ring, outbox, clock = made()
     ring.put([entry(1)])
-    ring.lead(told(1, 2, 3))
+    take_over(ring, told(1, 2, 3))
     clock.now += LATECOMERS - 1.0
     ring.put([entry(2, 4)])
     clock.now += 2.0
@@ -147,7 +165,7 @@ def test_an_event_of_a_worker_is_found_too() -> None:
 
 def test_a_leader_says_which_event_it_has_stored_last() -> None:
     ring, outbox, clock = made()
-    ring.lead(Counter())
+    take_over(ring, Counter())
     assert ring.newest_stored is None
     ring.put([entry(1, 2)])
     clock.now += 1.0
@@ -161,7 +179,7 @@ def test_a_leader_says_which_event_it_has_stored_last() -> None:
 
 def test_a_leader_keeps_what_is_under_way_and_stands_by_with_it() -> None:
     ring, outbox, _ = made()
-    ring.lead(Counter())
+    take_over(ring, Counter())
     ring.put([entry(1)])
     ring.put([entry(2)])
     assert len(outbox.take(1, PLENTY)) == 1
@@ -170,7 +188,7 @@ def test_a_leader_keeps_what_is_under_way_and_stands_by_with_it() -> None:
     outbox.forget()
     ring.put([entry(3)])
     assert len(outbox) == 0
-    ring.lead(Counter())
+    take_over(ring, Counter())
     assert passed_on(outbox) == [2, 3]
 
 
@@ -183,8 +201,8 @@ def test_a_full_ring_gives_up_the_oldest_and_says_which() -> None:
     assert ring.overflow is not None
     assert (ring.overflow.start, ring.overflow.end, ring.overflow.events) == (1.0, 3.0, 3)
     assert ring.reach == 3.0  # the third came then
-    ring.lead(Counter())
-    assert passed_on(outbox) == [4, 5]
+    take_over(ring, Counter())
+    assert published(ring, outbox) == [4, 5]
 
 
 def test_an_overflow_that_another_one_has_stored_is_forgotten() -> None:
@@ -197,15 +215,38 @@ def test_an_overflow_that_another_one_has_stored_is_forgotten() -> None:
     assert ring.overflow is None
 
 
-def test_whom_it_concerns_is_told_when_an_entry_leaves_the_ring() -> None:
-    ring, outbox, _ = made()
-    left: list[str] = []
-    ring.put([entry(1)], lambda: left.append("one"))
-    ring.lead(Counter())
-    assert left == []
-    outbox.take(1, PLENTY)
-    outbox.settle(outbox.left)
-    assert left == ["one"]
+def test_a_leader_whose_nats_is_away_keeps_no_more_than_it_may_and_counts_what_it_gives_up() -> None:
+    size = len(entry(1000).data) + OVERHEAD
+    ring, outbox, _ = made(limit=40 * size)
+    take_over(ring, Counter())
+    for number in range(1000, 1100):
+        ring.put([entry(number)])
+        assert ring.bytes <= 40 * size
+    assert outbox.dropped == 60
+    assert len(ring) == 40
+    numbers = published(ring, outbox)
+    assert numbers == [*range(1000, 1010), *range(1070, 1100)]  # behind what was on its way already
+    assert (len(ring), ring.bytes) == (0, 0)
+    ring.put([entry(2000)])
+    assert passed_on(outbox) == [2000]
+
+
+def test_what_a_leader_gave_up_and_could_not_tell_is_told_by_whoever_leads_next() -> None:
+    ring, outbox, _ = made(limit=4 * (len(entry(1).data) + OVERHEAD))
+    take_over(ring, Counter())
+    for number in range(1, 9):
+        ring.put([entry(number, seen=float(number))])
+    ring.follow()
+    outbox.forget()
+    assert ring.overflow is not None
+    assert ring.overflow.events == outbox.dropped == 4
+
+
+def test_a_message_is_acknowledged_at_once_because_another_collector_heard_it_too() -> None:
+    ring, _, _ = made()
+    told: list[str] = []
+    ring.put([entry(1)], lambda: told.append("one"))
+    assert told == ["one"]
 
 
 @given(
@@ -218,7 +259,7 @@ def test_whenever_a_leader_dies_each_event_is_published_once(
     messages = [[next(numbers) for _ in range(size)] for size in sizes]
     one, its_outbox, _ = made()
     other, my_outbox, _ = made()
-    one.lead(Counter())
+    take_over(one, Counter())
     for message in messages[: heard_there * len(messages) // 100]:
         one.put([entry(*message)])
     under_way = passed_on(its_outbox)
@@ -226,7 +267,7 @@ def test_whenever_a_leader_dies_each_event_is_published_once(
     heard = heard_here * len(messages) // 100
     for message in messages[:heard]:
         other.put([entry(*message)])
-    other.lead(told(*stream))
+    take_over(other, told(*stream))
     for message in messages[heard:]:
         other.put([entry(*message)])
     assert Counter(stream + passed_on(my_outbox)) == Counter(number for message in messages for number in message)

@@ -7,18 +7,17 @@ Hears and says: `meadow.standby.<cluster>`, who stands by, and that somebody has
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from meadow import subjects
-from meadow.bus import Bus, Fence, StreamMessage
-from meadow.codec import VERSION, decode, decode_batch, encode
+from meadow.bus import Bus, StreamMessage
+from meadow.codec import decode_batch, encode
 from meadow.errors import BusUnavailable, InvalidMessage, Superseded
 from meadow.events import CollectorGap
+from meadow_collector.fence import Fences, Positions
 from meadow_collector.lease import LASTS, LOOK_EVERY, RENEW_EVERY, Holder, Lease, steady
 from meadow_collector.outbox import Entry
 from meadow_collector.peers import Peers, Standing
@@ -31,27 +30,11 @@ from meadow_collector.threads import ended
 log = logging.getLogger(__name__)
 
 TELL_EVERY = 1.0
-MOST_POSITIONS = 4096
-MARGIN = 5.0
-"""Seconds by which messages may be stored in another order than their events were heard: some are sent again."""
 RETRY_PAUSE = 0.1
-SETTLING = 1.0
-"""Seconds in which what another collector sent last arrives, on servers that know no fences."""
-
 UNNOTICED = 0.1
 """Seconds without a collector that are not worth telling."""
 
 Start = Callable[[str, Coroutine[Any, Any, None]], asyncio.Task[None]]
-
-
-class Term(Struct, frozen=True, kw_only=True):
-    """The fence: an empty batch that says who publishes from here on."""
-
-    v: int = VERSION
-    cluster: str
-    collector: str
-    events: tuple[()] = ()
-    takeovers: int = 0
 
 
 class Leadership:
@@ -84,8 +67,8 @@ class Leadership:
         self._wake = asyncio.Event()
         self._looked = asyncio.Event()
         self._term: asyncio.Task[None] | None = None
-        self._passing: asyncio.Task[int] | None = None
-        self._positions: deque[Position] = deque(maxlen=MOST_POSITIONS)
+        self._fences = Fences(bus, cluster, me.collector)
+        self._positions = Positions()
         self._peers = Peers(bus, cluster, me.name)
         self._known: set[str] = set()
         self._seen_before = False
@@ -96,8 +79,6 @@ class Leadership:
         self._too_small = False
         self._warned_of: str | None = None
         self._reachable = True
-        self._subject = subjects.events(cluster, subjects.TERM)
-        self.takeovers = 0
 
     @property
     def leads(self) -> bool:
@@ -108,6 +89,11 @@ class Leadership:
     def leader(self) -> str:
         """The name of the collector that leads, as far as it is known here; empty when nobody does."""
         return self._lease.holder.collector
+
+    @property
+    def takeovers(self) -> int:
+        """How often one collector had followed another when this one began to lead."""
+        return self._fences.takeovers
 
     @property
     def standbys(self) -> tuple[str, ...]:
@@ -128,7 +114,7 @@ class Leadership:
     async def open(self) -> None:
         """Note where the stream ends before the first event is heard, and listen to the others."""
         state = await self._bus.stream_state(subjects.EVENTS_STREAM)
-        self._positions.append(Position(steady(), state.last))
+        self._positions.mark(Position(steady(), state.last))
         await self._peers.listen(self.look_again)
 
     def look_again(self) -> None:
@@ -185,23 +171,29 @@ class Leadership:
             self._renewed_at = steady() if self._seen_before else None
             self._seen_before = True
             if holder.newest is not None:
-                self._mark(self._ring.stored(holder.newest, holder.stored))
+                self._positions.mark(self._ring.stored(holder.newest, holder.stored))
             self._note_overflow()
             self._compare_brokers(holder)
         await self._tell_standing()
         mine = holder.name == self._me.name  # it was written, but the answer did not come
-        if not mine and not self._lease.free(eager=self._hears() or self._stopping):
+        eager = self._stopping or (self._hears() and (not holder.name or self._heard_the_one_before))
+        if not mine and not self._lease.free(eager=eager):
             return LOOK_EVERY
         await self._lease.write(self._holder())
         self._term = self._start("collector leads", self._serve(holder))
         return RENEW_EVERY
+
+    @property
+    def _heard_the_one_before(self) -> bool:
+        """Whether another collector was there after this one had begun to hear; then nothing lies between the two."""
+        return self._renewed_at is not None and steady() - self._renewed_at < self._ring.reach
 
     def _note_overflow(self) -> None:
         too_small = self._ring.overflow is not None
         if too_small and not self._too_small:
             log.warning(
                 "This collector can keep only the last %.1f s of events. If it took over, some might be missing: raise "
-                "--buffer-bytes.",
+                "--buffer-bytes, or --spill-bytes.",
                 self._ring.reach,
                 extra={"action": "standby.full"},
             )
@@ -260,7 +252,7 @@ class Leadership:
                 return
             await self._lease.write(self._holder())
         newest = self._ring.newest_stored
-        self._mark(None if newest is None else Position(newest[1], self._stream.newest))
+        self._positions.mark(None if newest is None else Position(newest[1], self._stream.newest))
 
     async def _check_fence(self) -> None:
         """After a doubt: whether another collector has put up a fence meanwhile. A fence that the stream has forgotten
@@ -269,33 +261,32 @@ class Leadership:
         fence = self._stream.fence
         if fence is None:
             return
-        last = await self._bus.last_on(subjects.EVENTS_STREAM, self._subject)
-        if last is None:
-            self._stream.fence = await self._put_fence(0, self.takeovers)
-        elif last.sequence != fence.sequence:
+        fence = await self._fences.again(fence)
+        if fence is None:
             await self._step_down()
+        else:
+            self._stream.fence = fence
 
     async def _serve(self, before: Holder) -> None:
         """Put up the fence, find out what is stored, pass on the rest, and publish until cancelled."""
         began = steady()
         while True:
             try:
-                self._stream.fence = fence = await self._new_fence()
-                told = await told_between(self._bus, self._cluster, self._stored_before(), fence)
+                self._stream.fence = fence = await self._fences.new()
+                before_all = self._positions.before(self._ring.oldest)
+                told = await told_between(self._bus, self._cluster, before_all, fence)
                 await self._note_unheard(told)
                 break
             except BusUnavailable as exc:
                 log.debug("The stream could not be taken over, trying again: %s", exc)
                 await asyncio.sleep(RETRY_PAUSE)
-        waiting = len(self._ring)
-        self._passing = asyncio.create_task(asyncio.to_thread(self._ring.lead, told.marks), name="pass on")
-        skipped = await asyncio.shield(self._passing)
+        kept = len(self._ring)
+        self._ring.lead(told.marks)
         self._changed()
         log.info(
-            "This collector publishes now%s. Of %d events that it had kept, %d were stored already (%.2f s).",
+            "This collector publishes now%s, first what it has kept and the stream lacks: of %d events (%.2f s).",
             f", after {before.collector}" if before.collector else "",
-            waiting,
-            skipped,
+            kept,
             steady() - began,
             extra={"action": "collector.leads", "takeovers": self.takeovers},
         )
@@ -308,8 +299,8 @@ class Leadership:
         if overflow is not None and overflow.end > told.newest:
             events = overflow.events if overflow.start > told.newest else None
             self._put_gap(max(overflow.start, told.newest), overflow.end, "buffer-full", events)
-        if self._renewed_at is not None and steady() - self._renewed_at < self._ring.reach:
-            return  # another one was there after this one had begun to hear
+        if self._heard_the_one_before:
+            return
         last = await self._bus.last_on(subjects.EVENTS_STREAM, subjects.events(self._cluster, subjects.COLLECTOR))
         heard_until = max(told.newest, _seen(last))
         heard_since = now - self._ring.reach
@@ -319,24 +310,6 @@ class Leadership:
     def _put_gap(self, start: float, end: float, reason: str, events: int | None = None) -> None:
         gap = CollectorGap(seen=time.time(), start=start, end=end, reason=reason, events=events)
         self._ring.put([Entry(subjects.COLLECTOR, gap.seen, encode(gap))])
-
-    async def _new_fence(self) -> Fence:
-        if not self._bus.fences:
-            await asyncio.sleep(SETTLING)
-        last = await self._bus.last_on(subjects.EVENTS_STREAM, self._subject)
-        if last is None:
-            return await self._put_fence(0, 0)
-        try:
-            before = decode(last.data, Term)
-        except InvalidMessage:
-            return await self._put_fence(last.sequence, self.takeovers)
-        return await self._put_fence(last.sequence, before.takeovers + (before.collector != self._me.collector))
-
-    async def _put_fence(self, after: int, takeovers: int) -> Fence:
-        term = Term(cluster=self._cluster, collector=self._me.collector, takeovers=takeovers)
-        sequence = await self._bus.append(self._subject, encode(term), fence=Fence(self._subject, after), timeout=1.0)
-        self.takeovers = takeovers
-        return Fence(self._subject, sequence)
 
     async def _step_down(self) -> None:
         """Stand by from now on."""
@@ -351,8 +324,6 @@ class Leadership:
         if term is None:
             return
         await ended({term})
-        if self._passing is not None:
-            await asyncio.wait({self._passing})
         self._ring.follow()
         self._publisher.forget()
         self._stream.fence = None
@@ -372,22 +343,6 @@ class Leadership:
         return msgspec.structs.replace(
             self._me, newest=None if newest is None else newest[0], stored=self._stream.newest
         )
-
-    def _mark(self, position: Position | None) -> None:
-        """Note how far the stream had come."""
-        if position is not None and position.sequence > self._positions[-1].sequence:
-            self._positions.append(position)
-
-    def _stored_before(self) -> int:
-        """A sequence that the stream had reached before anything in the ring was stored."""
-        oldest = self._ring.oldest
-        horizon = (steady() if oldest is None else oldest) - MARGIN
-        sequence = self._positions[0].sequence
-        for position in self._positions:
-            if position.at > horizon:
-                break
-            sequence = position.sequence
-        return sequence
 
     def _note_reachable(self) -> None:
         if not self._reachable:

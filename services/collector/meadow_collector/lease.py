@@ -13,14 +13,14 @@ from msgspec import Struct
 from meadow.bus import Bus
 from meadow.codec import decode, encode
 from meadow.errors import BusUnavailable, InvalidMessage, Superseded
-from meadow_collector.ring import Heard
+from meadow_collector.heard import Heard
 
 LASTS = 1.5
 """Seconds for which a lease holds, from before it was written."""
 RENEW_EVERY = 0.4
 LOOK_EVERY = 0.15
 WAIT_FOR_BETTER = 1.0
-"""Seconds for which a collector without a connection to the broker leaves a free lease to others."""
+"""Seconds for which a collector leaves a free lease to others that may have heard more than it has."""
 
 
 class Holder(Struct, frozen=True, omit_defaults=True):

@@ -12,7 +12,7 @@ from msgspec import Struct
 from meadow import subjects
 from meadow.bus import Bus, Fence
 from meadow.errors import Superseded
-from meadow_collector.ring import Heard
+from meadow_collector.heard import Heard
 
 
 @dataclass

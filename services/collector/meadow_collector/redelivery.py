@@ -18,6 +18,7 @@ from msgspec import Struct
 from meadow import subjects
 from meadow.bus import Bus
 from meadow.errors import BusError
+from meadow_collector.heard import Identity
 from meadow_collector.outbox import Entry, Outbox
 
 log = logging.getLogger(__name__)
@@ -30,18 +31,6 @@ SETTLING = 1.0
 STEADY = 60.0
 """Seconds after which a connection has delivered again all that was under way when the one before it broke."""
 RETRY_PAUSE = 0.5
-
-
-class Identity(Struct, frozen=True, gc=False):
-    """What makes an event itself: Celery's logical clock never gives one process the same number twice."""
-
-    type: str
-    hostname: str = ""
-    pid: int | None = None
-    clock: int = 0
-    timestamp: float = 0.0
-    uuid: str | None = None
-    event: str | None = None
 
 
 class _Identities(Struct, frozen=True):

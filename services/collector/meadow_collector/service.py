@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -33,8 +34,10 @@ from meadow_collector.publisher import Origin, Publisher
 from meadow_collector.reader import Link, Reader
 from meadow_collector.redelivery import Redelivered
 from meadow_collector.ring import Ring
+from meadow_collector.spill import Spill
 from meadow_collector.stream import LeasedStream, Stream
 from meadow_collector.threads import ended, in_thread
+from meadow_collector.waiting import Span
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,8 @@ TAKE_TURNS = 0.0005
 REPORT_TIMEOUT = 1.0
 THREADS_DEADLINE = 2.0
 DRAIN_DEADLINE = 2.0
+PASS_ON = 0.005
+"""Seconds in which the ring gives the outbox more."""
 
 
 def build(context: Context, broker: BrokerConfig) -> "CollectorService":
@@ -78,13 +83,14 @@ class CollectorService:
         self._redactor = Redactor(settings.redact)
         self._outbox = Outbox(settings.buffer_bytes, settings.batch_events)
         self._origin = Origin(settings.cluster, self._id, f"{time.time_ns():x}")
-        self._front: Outbox | Ring = self._outbox
+        self._ring: Ring | None = None
         self._leadership: Leadership | None = None
         if adapter.shares:
             self._stream: Stream = context.bus
             self._publisher = self._new_publisher()
         else:
             self._stand_by()
+        self._front: Outbox | Ring = self._outbox if self._ring is None else self._ring
         self._redelivered = Redelivered(context.bus, self._outbox, settings.cluster)
         self._intake = Intake(
             self._front,
@@ -112,7 +118,7 @@ class CollectorService:
         lease = Lease(bus, self._cluster, holder.name)
         self._stream = stream = LeasedStream(bus, lease)
         self._publisher = self._new_publisher()
-        self._front = ring = Ring(self._outbox, self._context.settings.buffer_bytes, steady)
+        self._ring = ring = Ring(self._outbox, self._context.settings.buffer_bytes, steady, self._new_spill())
         self._leadership = Leadership(
             bus,
             self._cluster,
@@ -125,6 +131,10 @@ class CollectorService:
             hears=lambda: self._reader.link.connected,
             changed=self._role_changed,
         )
+
+    def _new_spill(self) -> Spill[Span] | None:
+        settings = self._context.settings
+        return Spill(Path(settings.data_dir or ".") / "spill", settings.spill_bytes) if settings.spill_bytes else None
 
     def _new_publisher(self) -> Publisher:
         settings = self._context.settings
@@ -164,8 +174,9 @@ class CollectorService:
         sys.setswitchinterval(TAKE_TURNS)  # this process is the collector's own
         start = self._context.watch.start
         self._tasks = [start("collector reports", self._report_for_ever())]
-        if self._leadership is not None:
+        if self._leadership is not None and self._ring is not None:
             self._tasks.append(start("collector stands by", self._leadership.run()))
+            self._tasks.append(start("collector keeps events", in_thread("ring", self._ring.run)))
         else:
             self._tasks.append(start("collector publishes", self._publisher.run()))
             self._tasks.append(start("collector checks what is redelivered", self._redelivered.run()))
@@ -190,15 +201,27 @@ class CollectorService:
         if self._leadership is not None:
             await self._leadership.decided(DRAIN_DEADLINE)
         if self._publishes:
-            left = await self._publisher.drain(DRAIN_DEADLINE)
+            left = await self._drained()
             if left:
                 log.warning("%d facts could not be published.", left, extra={"action": "collector.unpublished"})
             await self._report()
         for task in late:
             task.cancel()
+        if self._ring is not None:
+            self._ring.stop()
         await ended(self._tasks)
         if self._leadership is not None:
             await self._leadership.stop()
+
+    async def _drained(self) -> int:
+        """Wait until all that was heard is stored, at most `DRAIN_DEADLINE`; gives how many facts are left."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + DRAIN_DEADLINE
+        while True:
+            left = max(await self._publisher.drain(end - loop.time()), len(self._front))
+            if not left or loop.time() >= end:
+                return left
+            await asyncio.sleep(PASS_ON)
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """None: the collector serves no pages."""
@@ -213,7 +236,9 @@ class CollectorService:
             "error": self._shown_error(link),
             "received": self._intake.received,
             "published": self._publisher.published,
-            "buffered": len(self._outbox),
+            "buffered": len(self._front) if self._publishes else 0,
+            "buffered_bytes": self._front.bytes if self._publishes else 0,
+            "spilled_bytes": self._spilled_bytes,
             "dropped": self._outbox.dropped,
             "discarded": self._intake.discarded,
             **({} if self._leadership is None else self._leadership.health()),
@@ -226,8 +251,8 @@ class CollectorService:
             self._redelivered.connection_made()
         else:
             self._redelivered.connection_lost()
-        if isinstance(self._front, Ring) and link.connected:
-            self._front.connected()
+        if self._ring is not None and link.connected:
+            self._ring.connected()
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._tell_soon)
 
@@ -243,6 +268,10 @@ class CollectorService:
             self._depths_seen = entry
 
     # -- called in the loop -----------------------------------------------------------------------------------------
+
+    @property
+    def _spilled_bytes(self) -> int:
+        return 0 if self._ring is None else self._ring.spilled
 
     @property
     def _publishes(self) -> bool:
@@ -295,6 +324,9 @@ class CollectorService:
             published=self._publisher.published,
             dropped=self._outbox.dropped,
             lag=self._publisher.lag,
+            loop_lag=self._context.watch.loop_lag.seconds,
+            buffered=len(self._front),
+            spilled_bytes=self._spilled_bytes,
             discarded=self._intake.discarded,
             collector=self._id,
             standbys=() if self._leadership is None else self._leadership.standbys,
