@@ -77,8 +77,7 @@ class Page:
         self.hear(facts)
 
     def hear(self, facts: Iterable[AnyFact], now: float = NOW) -> None:
-        for fact in facts:
-            self.measures.observe(convert(to_builtins(fact), slim.AnyFact), now)
+        self.measures.observe([convert(to_builtins(fact), slim.AnyFact) for fact in facts], now)
 
     def samples(self, now: float = NOW) -> Iterator[tuple[str, dict[str, str], float]]:
         body = encode(process_registry(), self.measures.snapshot(now), "").body.decode()

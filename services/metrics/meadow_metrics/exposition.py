@@ -110,6 +110,9 @@ def meadow_families(values: Snapshot) -> Iterator[Metric]:
     text = "Whether the collector reads events; 0 also when it has not reported for 30 s"
     yield GaugeMetricFamily("meadow_collector_connected", text, value=float(values.connected))
     if values.collector is not None:
+        if values.collector.loop_lag is not None:
+            text = "Seconds by which the event loop of the collector was late at most, in the last 15 to 30 seconds"
+            yield GaugeMetricFamily("meadow_collector_loop_lag_seconds", text, value=values.collector.loop_lag)
         text = "Events that the collector gave up because its buffer was full"
         yield CounterMetricFamily("meadow_collector_dropped_events", text, value=values.collector.dropped)
         text = "Events that the collector could not understand"

@@ -147,6 +147,6 @@ def reader() -> BatchReader[AnyFact]:
     return BatchReader(AnyFact)
 
 
-def type_of(fact: TaskEvent) -> str:
-    """The fact's event type."""
-    return str(fact.__struct_config__.tag)
+def type_of(kind: type[TaskEvent]) -> str:
+    """The event type of facts of that kind."""
+    return str(kind.__struct_config__.tag)

@@ -9,20 +9,24 @@ ever); a task that is delivered again, or whose worker dies, does not stay in th
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from meadow.events import CollectorReported
 from meadow_metrics.facts import (
     AnyFact,
     CustomEvent,
     QueuesObserved,
+    TaskCancelled,
     TaskDetails,
     TaskEvent,
     TaskFailed,
     TaskReceived,
     TaskRejected,
+    TaskRetried,
     TaskRevoked,
+    TaskSent,
     TaskStarted,
     TaskSucceeded,
     WorkerEvent,
@@ -124,19 +128,29 @@ class Measures:
         self._prefetch_time: LabelSets[float] = LabelSets(self.limits.label_sets)
         self._prefetched: LabelSets[float] = LabelSets(self.limits.label_sets)
 
-    def observe(self, fact: AnyFact, now: float) -> None:
-        """Count one fact, heard at `now`."""
-        self.processed += 1
-        if isinstance(fact, TaskEvent):
-            self._observe_task(fact, type_of(fact), now)
-        elif isinstance(fact, CustomEvent):
-            self._observe_custom(fact, now)
+    def observe(self, facts: Sequence[AnyFact], now: float) -> None:
+        """Count facts, heard together at `now`."""
+        self.processed += len(facts)
+        hearing = _Hearing(now)
+        for fact in facts:
+            follow = _FOLLOW.get(type(fact))
+            if follow is not None:
+                self._observe_task(fact, follow, hearing)  # type: ignore[arg-type]
+            else:
+                self._observe_other(fact, hearing)
+        values = self._events.values
+        for labels, count in hearing.counted.items():
+            self._events.put(labels, values.get(labels, 0.0) + count)
+
+    def _observe_other(self, fact: AnyFact, hearing: "_Hearing") -> None:
+        if isinstance(fact, CustomEvent):
+            self._observe_custom(fact, hearing)
         elif isinstance(fact, WorkerEvent):
-            self._observe_worker(fact, now)
+            self._observe_worker(fact, hearing.now)
         elif isinstance(fact, QueuesObserved):
             self._queues = {label(q.name): float(q.messages) for q in fact.queues if q.messages is not None}
         elif isinstance(fact, CollectorReported):
-            self._collector, self._collector_heard = fact, now
+            self._collector, self._collector_heard = fact, hearing.now
 
     def purge(self, now: float, threshold: float) -> None:
         """Forget all series of workers that have been offline, and of publishers that have been silent, for
@@ -218,62 +232,69 @@ class Measures:
 
     # -- tasks --------------------------------------------------------------------------------------------------------
 
-    def _observe_task(self, fact: TaskEvent, type_: str, now: float) -> None:
-        worker = label(fact.hostname)
-        sender = self._sender(worker, now)
+    def _observe_task(self, fact: TaskEvent, follow: "_Follow", hearing: "_Hearing") -> None:
+        worker, sender = hearing.senders.get(fact.hostname) or self._hear(fact.hostname, hearing)
         task = self._task(fact.uuid)
-        if isinstance(fact, TaskDetails):
-            task.name = label(fact.name) if fact.name else task.name
-            task.eta = bool(fact.eta)
-        self._count(worker, type_, task.name)
-        if isinstance(fact, TaskSucceeded):
-            self._observe_runtime(worker, task.name, fact.runtime)
-        self._follow(fact, task, worker, sender)
+        type_, describes, follows = follow
+        if describes:
+            task.name = label(fact.name) if fact.name else task.name  # type: ignore[attr-defined]
+            task.eta = bool(fact.eta)  # type: ignore[attr-defined]
+        hearing.count((worker, type_, task.name))
+        if follows is not None:
+            follows(self, fact, task, worker, sender)
 
-    def _observe_custom(self, fact: CustomEvent, now: float) -> None:
+    def _observe_custom(self, fact: CustomEvent, hearing: "_Hearing") -> None:
         """Events of an application's own, as Flower counts them: those that are about a task."""
         if not fact.event.startswith("task-") or fact.uuid is None:
             return
-        worker = label(fact.hostname)
-        self._sender(worker, now)
+        worker, _ = hearing.senders.get(fact.hostname) or self._hear(fact.hostname, hearing)
         task = self._task(fact.uuid)
         name, runtime = fact.fields.get("name"), fact.fields.get("runtime")
         if isinstance(name, str) and name:
             task.name = label(name)
-        self._count(worker, label(fact.event), task.name)
+        hearing.count((worker, label(fact.event), task.name))
         if isinstance(runtime, int | float):
             self._observe_runtime(worker, task.name, runtime)
 
-    def _count(self, worker: str, type_: str, name: str) -> None:
-        labels = (worker, type_, name)
-        self._events.put(labels, self._events.values.get(labels, 0.0) + 1.0)
+    def _hear(self, hostname: str, hearing: "_Hearing") -> tuple[str, _Sender]:
+        worker = label(hostname)
+        known = hearing.senders[hostname] = (worker, self._sender(worker, hearing.now))
+        return known
 
     def _observe_runtime(self, worker: str, name: str, runtime: float | None) -> None:
         if runtime and math.isfinite(runtime) and runtime > 0:
             distribution = self._runtime.touch((worker, name), lambda: Distribution([0] * len(self.bounds)))
             distribution.observe(float(runtime), self.bounds)
 
-    def _follow(self, fact: TaskEvent, task: _Task, worker: str, sender: _Sender) -> None:
-        """Prefetching: from the moment a worker takes the message until the task starts. Tasks that wait for a time
-        of their own (eta) say nothing about it."""
-        if isinstance(fact, TaskReceived):
+    # Prefetching: from the moment a worker takes the message until the task starts. Tasks that wait for a time of
+    # their own (eta) say nothing about it.
+
+    def _received(self, fact: TaskReceived, task: _Task, worker: str, sender: _Sender) -> None:
+        if task.holder is not None:
             self._release(task)
-            task.received = fact.timestamp
-            late = task.started is not None and task.started >= fact.timestamp
-            if not task.eta and not late:
-                task.holder = (worker, sender.life)
-                self._hold(worker, task.name, 1.0)
-        elif isinstance(fact, TaskStarted):
-            self._release(task)
-            task.started = fact.timestamp
-            if not task.eta and task.received is not None:
-                self._prefetch_time.put((worker, task.name), max(fact.timestamp - task.received, 0.0))
-        elif isinstance(fact, TaskSucceeded | TaskFailed):
-            self._release(task)
-            if not task.eta and task.received is not None and task.started is not None:
-                self._prefetch_time.put((worker, task.name), 0.0)
-        elif isinstance(fact, TaskRevoked | TaskRejected):
-            self._release(task)
+        task.received = fact.timestamp
+        late = task.started is not None and task.started >= fact.timestamp
+        if not task.eta and not late:
+            task.holder = (worker, sender.life)
+            self._hold(worker, task.name, 1.0)
+
+    def _started(self, fact: TaskStarted, task: _Task, worker: str, sender: _Sender) -> None:
+        self._release(task)
+        task.started = fact.timestamp
+        if not task.eta and task.received is not None:
+            self._prefetch_time.put((worker, task.name), max(fact.timestamp - task.received, 0.0))
+
+    def _succeeded(self, fact: TaskSucceeded, task: _Task, worker: str, sender: _Sender) -> None:
+        self._observe_runtime(worker, task.name, fact.runtime)
+        self._ran(fact, task, worker, sender)
+
+    def _ran(self, fact: TaskEvent, task: _Task, worker: str, sender: _Sender) -> None:
+        self._release(task)
+        if not task.eta and task.received is not None and task.started is not None:
+            self._prefetch_time.put((worker, task.name), 0.0)
+
+    def _gone(self, fact: TaskEvent, task: _Task, worker: str, sender: _Sender) -> None:
+        self._release(task)
 
     def _hold(self, worker: str, name: str, change: float) -> None:
         labels = (worker, name)
@@ -297,6 +318,38 @@ class Measures:
         if len(self._tasks) > self.limits.tasks:
             self._release(self._tasks.popitem(last=False)[1])
         return task
+
+
+class _Hearing:
+    """What is heard together: how often each kind of event came, and by hostname who sent them."""
+
+    __slots__ = ("counted", "now", "senders")
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        self.counted: dict[Labels, int] = {}
+        self.senders: dict[str, tuple[str, _Sender]] = {}
+
+    def count(self, labels: Labels) -> None:
+        self.counted[labels] = self.counted.get(labels, 0) + 1
+
+
+_Follow = tuple[str, bool, Callable[[Measures, Any, _Task, str, _Sender], None] | None]
+_FOLLOW: dict[type[Any], _Follow] = {
+    kind: (type_of(kind), issubclass(kind, TaskDetails), follow)
+    for kind, follow in (
+        (TaskSent, None),
+        (TaskReceived, Measures._received),
+        (TaskStarted, Measures._started),
+        (TaskSucceeded, Measures._succeeded),
+        (TaskFailed, Measures._ran),
+        (TaskRetried, None),
+        (TaskRevoked, Measures._gone),
+        (TaskRejected, Measures._gone),
+        (TaskCancelled, None),
+    )
+}
+"""Of each kind of task event: its type, whether it says what the task is, and what it means for prefetching."""
 
 
 def _silence(freq: float) -> float:
