@@ -1,23 +1,26 @@
 """How long questions take at 100,000 tasks and more, asked over HTTP by one and by sixteen clients; Flower beside it.
 
 The api runs as a process of its own on a store that the real Writer filled (`stores`), with its text index complete.
-`--ingest` puts 2,000 events a second on the stream meanwhile. Clients share the machine with what they measure.
+`--ingest` puts 2,000 events a second on the stream meanwhile. Clients share the machine with what they measure: one
+thread that reads sixteen connections stands for them. No two questions are the same, unless it says so, since Meadow
+answers equal ones once: another customer, another task, or another number of characters to show.
 """
 
 import argparse
 import asyncio
 import contextlib
-import http.client
 import json
 import platform
+import re
+import selectors
+import socket
 import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -68,90 +71,133 @@ def _share(times: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000
 
 
-def questions(tasks: int, base: str) -> dict[str, str]:
-    """Name and path of each question to Meadow."""
+Question = Callable[[int], str]
+"""The path to ask for, a different one for each number."""
+
+
+def questions(tasks: int, base: str) -> dict[str, Question]:
+    """Each question to Meadow by its name."""
     middle = tasks // 2
-    listed = "/api/v1/tasks?limit=100"
     one = _json(base, f"/api/v1/tasks?limit=1&q={quote(f'cust-{middle}@')}")["tasks"][0]
     before = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(one["received"]))
-    deep = _json(base, f"{listed}&q={quote(f'received:<{before}')}")["next"]
+    deep = _json(base, f"/api/v1/tasks?limit=100&q={quote(f'received:<{before}')}")["next"]
+    uuids = [task["uuid"] for task in _json(base, f"/api/v1/tasks?limit=500&cursor={quote(deep)}&fields=uuid")["tasks"]]
+
+    def listed(**more: object) -> Question:
+        return lambda number: "/api/v1/tasks?" + urlencode({"limit": 100, "text": 500 + number, **more})
+
+    def searched(pattern: str) -> Question:
+        return lambda number: "/api/v1/tasks?" + urlencode({"limit": 100, "q": pattern.format(middle + 37 * number)})
+
     return {
-        "newest 100": listed,
-        "newest 100, Flower's path": "/api/tasks?limit=100",
-        "newest 15, Flower's path": "/api/tasks?limit=15",
-        "sorted by runtime": f"{listed}&sort=-runtime",
-        "state + name": f"{listed}&state=FAILURE&name={NAMES[1]}",
-        "state + name pattern": f"{listed}&q={quote('state:FAILURE name:shop.*')}",
-        "rare substring": f"{listed}&q={quote(f'cust-{middle}@')}",
-        "kwargs key": f"{listed}&q={quote(f'kwargs.customer:cust-{middle}@example.com')}",
-        "no such text": f"{listed}&q=nothing-like-this",
-        "deep page": f"{listed}&cursor={quote(deep)}",
-        "task info": f"/api/task/info/{one['uuid']}",
-        "stats of an hour": "/api/v1/stats?seconds=3600",
-        "failures of a day": "/api/v1/failures",
+        "newest 100": listed(),
+        "newest 100, all ask the same": lambda _: "/api/v1/tasks?limit=100",
+        "newest 100, Flower's path": lambda _: "/api/tasks?limit=100",
+        "newest 15, Flower's path": lambda _: "/api/tasks?limit=15",
+        "sorted by runtime": listed(sort="-runtime"),
+        "state + name": listed(state="FAILURE", name=NAMES[1]),
+        "state + name pattern": listed(q="state:FAILURE name:shop.*"),
+        "rare substring": searched("cust-{}@"),
+        "kwargs key": searched("kwargs.customer:cust-{}@example.com"),
+        "no such text": searched("nothing-like-{}"),
+        "deep page": listed(cursor=deep),
+        "task info": lambda number: f"/api/task/info/{uuids[number % len(uuids)]}",
+        "stats of an hour": lambda number: f"/api/v1/stats?seconds={3600 + number}",
+        "failures of a day": lambda number: f"/api/v1/failures?seconds={86_400 - number}",
     }
 
 
-def flower_questions(base: str) -> dict[str, str]:
+def flower_questions(base: str) -> dict[str, Question]:
     """The same of Flower, where it has them."""
     uuid = next(iter(_json(base, "/api/tasks?limit=1")))
     middle = FLOWER_TASKS // 2
 
-    def listed(**more: object) -> str:
-        return "/api/tasks?" + urlencode({"limit": 100, **more})
+    def listed(**more: object) -> Question:
+        return lambda _: "/api/tasks?" + urlencode({"limit": 100, **more})
 
     return {
         "newest 100": listed(),
-        "newest 15": "/api/tasks?limit=15",
+        "newest 15": lambda _: "/api/tasks?limit=15",
         "sorted by start": listed(sort_by="-started"),
         "state + name": listed(state="FAILURE", taskname=NAMES[1]),
         "rare substring": listed(search=f"cust-{middle}@"),
         "kwargs key": listed(search=f"kwargs:customer=cust-{middle}@example.com"),
         "deep page": listed(offset=middle),
-        "task info": f"/api/task/info/{uuid}",
+        "task info": lambda _: f"/api/task/info/{uuid}",
     }
 
 
-def ask(base: str, path: str, clients: int) -> tuple[list[float], int]:
-    """Seconds of each answer, and how many were none."""
+class Client:
+    """One connection, which asks the next question when it has its answer. `at` is when the last one was sent."""
+
+    def __init__(self, base: str) -> None:
+        host, _, port = base.rpartition(":")
+        self.socket = socket.create_connection((host, int(port)), timeout=120)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._base = base
+        self._left = -1
+        self.status = b""
+        self.at = 0.0
+
+    def ask(self, path: str) -> None:
+        """Send the question."""
+        self._left = -1
+        self.at = time.perf_counter()
+        self.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: {self._base}\r\n\r\n".encode())
+
+    def read(self) -> bool:
+        """Read what has come; whether it was the answer's end. Its head comes in one piece."""
+        data = self.socket.recv(262_144)
+        if not data:
+            raise ConnectionError("The answer broke off.")
+        if self._left < 0:
+            head, _, data = data.partition(b"\r\n\r\n")
+            length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+            if length is None:
+                raise ConnectionError(f"The answer has no length: {head!r}")
+            self._left, self.status = int(length[1]), head.split()[1]
+        self._left -= len(data)
+        return self._left == 0
+
+
+def ask(base: str, question: Question, clients: int, first: int = 0) -> tuple[list[float], int]:
+    """Seconds of each answer, and how many were none. Questions are numbered from `first`."""
     times: list[float] = []
-    failed: list[int] = []
-    left = iter(range(ASKED if clients == 1 else 2 * ASKED))
-    lock, end = threading.Lock(), time.perf_counter() + MOST_SECONDS
-
-    def client() -> None:
-        connection = http.client.HTTPConnection(base, timeout=120)
-        while time.perf_counter() < end:
-            with lock:
-                if next(left, None) is None:
-                    break
-            began = time.perf_counter()
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            answer.read()
-            times.append(time.perf_counter() - began)
-            if answer.status != 200:
-                failed.append(answer.status)
-        connection.close()
-
-    threads = [threading.Thread(target=client) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return times, len(failed)
+    failed = 0
+    numbers = iter(range(first, first + ASKED * (1 if clients == 1 else 4)))
+    end = time.perf_counter() + MOST_SECONDS
+    with selectors.DefaultSelector() as selector:
+        for _ in range(clients):
+            client = Client(base)
+            selector.register(client.socket, selectors.EVENT_READ, client)
+            client.ask(question(next(numbers)))
+        while selector.get_map():
+            for key, _ in selector.select():
+                client = key.data
+                if not client.read():
+                    continue
+                times.append(time.perf_counter() - client.at)
+                failed += client.status != b"200"
+                number = next(numbers, None) if time.perf_counter() < end else None
+                if number is None:
+                    selector.unregister(client.socket)
+                    client.socket.close()
+                else:
+                    client.ask(question(number))
+    return times, failed
 
 
 def _measured(
-    process: psutil.Process, program: str, tasks: int, base: str, asked: dict[str, str], clients: Sequence[int]
+    process: psutil.Process, program: str, tasks: int, base: str, asked: dict[str, Question], clients: Sequence[int]
 ) -> Iterator[Figures]:
-    for question, path in asked.items():
-        ask(base, path, 1)
-        figures = Figures(program, tasks, question)
-        used = sum(process.cpu_times()[:2])
+    for name, question in asked.items():
+        ask(base, question, 1)
+        figures = Figures(program, tasks, name)
+        used, first = sum(process.cpu_times()[:2]), ASKED
         for count in clients:
-            figures.times[count], failed = ask(base, path, count)
+            figures.times[count], failed = ask(base, question, count, first)
             figures.failed += failed
+            first += len(figures.times[count])
         figures.processor = (sum(process.cpu_times()[:2]) - used) / sum(map(len, figures.times.values()))
         print(figures.line(), flush=True)
         yield figures

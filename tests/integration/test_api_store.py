@@ -9,7 +9,7 @@ import pytest
 
 from meadow import queries, subjects
 from meadow.audit import AuditIntent, AuditOutcome
-from meadow.bus import Bus
+from meadow.bus import Bus, StreamLimits
 from meadow.codec import decode, encode, encode_batch
 from meadow.errors import StartRefused
 from meadow.events import CollectorReported, QueueDepth, QueuesObserved, TaskStarted, WorkerInspected
@@ -25,6 +25,7 @@ from tests.integration.api_service import (
     stored,
     task_events,
 )
+from tests.servers import operator
 
 
 def store_of(context: Context) -> Path:
@@ -161,7 +162,8 @@ async def test_messages_that_were_deleted_before_they_were_read_are_a_gap(
         await stored(api, await publish(bus, *task_events(1)))
     await publish(bus, *task_events(2))
     last = await publish(bus, *task_events(3))
-    await bus._jetstream.purge_stream(subjects.EVENTS_STREAM, seq=last)
+    async with operator(bus) as jetstream:
+        await jetstream.purge_stream(subjects.EVENTS_STREAM, seq=last)
     async with running_api(context) as api:
         await stored(api, last)
     assert "1 messages of MEADOW_EVENTS were deleted" in caplog.text
@@ -322,7 +324,6 @@ async def is_known(bus: Bus, uuid: str) -> bool:
 
 
 async def remake_stream(bus: Bus) -> None:
-    from meadow.bus import StreamLimits
-
-    await bus._jetstream.delete_stream(subjects.EVENTS_STREAM)
+    async with operator(bus) as jetstream:
+        await jetstream.delete_stream(subjects.EVENTS_STREAM)
     await bus.declare_streams(StreamLimits())

@@ -1,6 +1,7 @@
 """Searches in a store with tasks: every way of finding them gives the same, on both databases; the text index too."""
 
 import asyncio
+import contextlib
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
@@ -314,6 +315,44 @@ async def test_a_lost_or_damaged_index_is_built_again(tmp_path: Path, damage: st
             raw.close()
         async with indexed(database, tmp_path):
             assert await numbers(database, search="colour") == [3]
+
+
+@pytest.mark.parametrize("damaged", [("-wal",), ("", "-wal")], ids=str)
+async def test_an_index_that_is_damaged_while_it_is_in_use_misses_nothing_and_is_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: tuple[str, ...]
+) -> None:
+    """No task comes meanwhile, so that only who searches can notice."""
+    monkeypatch.setattr(indexing, "TICK", 0.01)
+    monkeypatch.setattr(indexing, "PAUSE", 0.01)
+    async with opened(tmp_path / "store.db", list(many(300))) as database, indexed(database, tmp_path):
+        assert await numbers(database, search="id-00007") == [7]
+        files = [tmp_path / f"search.db{suffix}" for suffix in damaged]
+        for file in files:
+            with file.open("r+b") as opened_file:
+                opened_file.write(b"no index" * (file.stat().st_size // 8))
+
+        async def built_again() -> bool:
+            wanted = range(1, 300, 37)
+            found = await asyncio.gather(*(numbers(database, search=f"id-{number:05d}") for number in wanted))
+            assert found == [[number] for number in wanted]
+            return await sound(tmp_path / "search.db")
+
+        await eventually(built_again)
+
+
+async def sound(file: Path) -> bool:
+    """Whether SQLite finds nothing wrong with the file, and all of `many(300)` in it."""
+
+    def check() -> bool:
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as raw:
+                checked = raw.execute("PRAGMA integrity_check").fetchone()
+                position = raw.execute("SELECT value FROM state WHERE key = 'position'").fetchone()
+        except sqlite3.Error:
+            return False
+        return (checked, position) == (("ok",), ("300",))
+
+    return await asyncio.to_thread(check)
 
 
 async def test_ranges_whose_tasks_are_gone_leave_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

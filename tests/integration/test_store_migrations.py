@@ -4,18 +4,23 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, Engine, create_engine, inspect, text
+from sqlalchemy import Column, Connection, Engine, MetaData, Table, create_engine, insert, inspect, select, text
 
+from meadow import queries
+from meadow.bus import Bus
 from meadow.errors import StartRefused
+from meadow.events import TaskSucceeded
 from meadow_api.store import revisions, schema
 from meadow_api.store.database import Database
 from meadow_api.store.migrations.upgrade import missing, scripts, upgrade
+from tests.integration.api_service import MakeContext, ask, publish, running_api, stored
 
 BEFORE_REVISIONS = "0001"
 
@@ -38,7 +43,10 @@ def make_old(where: Path | str, revision: str) -> None:
         with engine.begin() as connection:
             run(connection, revision)
             connection.execute(text("INSERT INTO clusters (id, name, tasks) VALUES (1, 'default', 2)"))
-            connection.execute(text("INSERT INTO meta (key, value) VALUES ('schema', :v)"), {"v": str(int(revision))})
+            if revision == BEFORE_REVISIONS:
+                connection.execute(text("INSERT INTO meta (key, value) VALUES ('schema', '1')"))
+            else:
+                revisions.mark(connection, revision)
             for number, state in ((1, "STARTED"), (2, "FAILURE")):
                 connection.execute(
                     text(
@@ -96,6 +104,61 @@ async def test_an_older_store_gets_exactly_the_tables_of_the_schema_and_keeps_it
             assert [tuple(row) for row in rows] == [("task-1", "STARTED", "(1,)"), ("task-2", "FAILURE", "(1,)")]
             assert connection.execute(text("SELECT sequence FROM positions")).scalar() == 7
             assert revisions.revision(connection, "x") == revisions.HEAD
+
+
+@pytest.mark.parametrize("revision", [script.revision for script in missing("base")])
+async def test_every_value_of_an_older_store_is_there_afterwards(store_place: Path | str, revision: str) -> None:
+    await asyncio.to_thread(make_old, store_place, revision)
+    with engine_of(store_place) as engine:
+        before = await asyncio.to_thread(one_row_more_in_each_table, engine)
+    await opened(store_place)
+    with engine_of(store_place) as engine, engine.connect() as connection:
+        for table, rows in before.items():
+            assert read_all(connection, table) == rows, table.name
+    assert len(before) >= 15, "tables that a release has are missing here"
+    assert {table.name: len(rows) for table, rows in before.items()}["tasks"] == 3
+
+
+def one_row_more_in_each_table(engine: Engine) -> dict[Table, list[Any]]:
+    """Put a row with a value in every column into each table; gives all that the tables hold then."""
+    old = MetaData()
+    with engine.begin() as connection:
+        old.reflect(connection)
+        tables = [table for table in old.sorted_tables if table.name not in ("meta", "alembic_version")]
+        for table in tables:
+            connection.execute(insert(table).values({column.name: sample(column) for column in table.c}))
+        return {table: read_all(connection, table) for table in tables}
+
+
+def sample(column: "Column[Any]") -> Any:
+    """Some value of the column's type; a row's number and its cluster are those of nobody else."""
+    values = {int: 99, float: 1234.5, str: f"some {column.name}", bytes: b"\x00\x01", dict: [1.5]}
+    if column.foreign_keys:
+        return 1
+    return values.get(column.type.python_type, 99)
+
+
+def read_all(connection: Connection, table: Table) -> list[Any]:
+    rows = connection.execute(select(table).order_by(*table.primary_key.columns))
+    return [tuple(bytes(value) if isinstance(value, memoryview) else value for value in row) for row in rows]
+
+
+async def test_what_an_older_release_knew_of_a_task_is_merged_with_what_comes_now(
+    bus: Bus, make_context: MakeContext, store_place: Path | str
+) -> None:
+    """It had started when the older Meadow was stopped, and succeeds under this one."""
+    await asyncio.to_thread(make_old, store_place, BEFORE_REVISIONS)
+    place = {"data_dir": str(store_place.parent)} if isinstance(store_place, Path) else {"store": store_place}
+    context = make_context(retention=0.0)
+    context = replace(context, settings=replace(context.settings, **place))
+    ended = TaskSucceeded(uuid="task-1", hostname="w1@h", timestamp=1005.0, seen=1005.0, clock=9, pid=7, runtime=4.0)
+    async with running_api(context) as api:
+        await stored(api, await publish(bus, ended))
+        task = (await ask(bus, "task", queries.TaskAnswer, uuid="task-1")).task
+        overview = await ask(bus, "overview", queries.Overview, seconds=3600.0)
+    assert task is not None
+    assert (task["state"], task["name"], task["args"], task["runtime"]) == ("SUCCESS", "proj.add", "(1,)", 4.0)
+    assert overview.tasks_stored == 2
 
 
 async def test_a_store_from_before_there_were_revisions_is_adopted(

@@ -158,6 +158,21 @@ async def test_a_collector_that_was_away_makes_no_worker_silent(store: Store) ->
     assert (await store.marks())["running"][1] is None
 
 
+async def test_what_is_lost_stays_lost_while_nobody_listens(store: Store) -> None:
+    await store.write(report(0), told(WorkerHeartbeat, 1), told(TaskStarted, 3, uuid="running"))
+    await store.write(report(120))
+    lost = ("STARTED", BEGUN + 3, "worker-silent")
+    for happened in (report(130, connected=False), report(140, since=140), report(300, since=140)):
+        await store.write(happened)
+        assert (await store.marks())["running"] == lost
+    await store.begin()  # as after a restart
+    for happened in (report(310, since=309), report(500, since=309)):
+        await store.write(happened)
+        assert (await store.marks())["running"] == lost
+    await store.write(told(WorkerHeartbeat, 510), report(511, since=309))
+    assert (await store.marks())["running"] == ("STARTED", None, None)
+
+
 async def test_very_many_lost_tasks_are_marked_a_few_with_each_group(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from meadow.testing import eventually
 from meadow_api.v1 import event_stream
 from tests.integration.api_service import MakeContext, publish
 from tests.integration.v1_store import failed, get, task, telling
+from tests.servers import operator
 
 
 class Heard:
@@ -85,7 +86,8 @@ async def test_only_what_was_asked_for_is_sent(bus: Bus, make_context: MakeConte
 
 async def test_what_is_gone_from_the_stream_is_told(bus: Bus, make_context: MakeContext) -> None:
     async with telling(make_context, *task(1)) as (_, client):
-        await bus._jetstream.purge_stream("MEADOW_EVENTS")
+        async with operator(bus) as jetstream:
+            await jetstream.purge_stream("MEADOW_EVENTS")
         await publish(bus, *task(2))
         async with hearing(client, last="1.0") as heard:
             missed, sent = (await heard.next(2))[:2]

@@ -18,7 +18,8 @@ from meadow.events import (
     TaskStarted,
     TaskSucceeded,
 )
-from meadow_api.attempts import LONGEST_TRACEBACK, MOST_MOMENTS, Attempt, Moment, attempts_of, union
+from meadow.rows import AttemptRow
+from meadow_api.attempts import LONGEST_TRACEBACK, MOST_MOMENTS, Moment, attempts_of, union
 from meadow_api.fold import fold, log_of, merge
 from meadow_api.store.attempt_reads import attempts_in
 
@@ -29,7 +30,7 @@ def at(kind: type[Any], timestamp: float, worker: str = "w1@h", pid: int = 7, **
     return kind(uuid=UUID, hostname=worker, pid=pid, timestamp=timestamp, seen=timestamp, **more)
 
 
-def told(attempts: list[Attempt]) -> list[tuple[Any, ...]]:
+def told(attempts: list[AttemptRow]) -> list[tuple[Any, ...]]:
     return [(a.number, a.retries, a.worker, a.received, a.started, a.ended, a.state) for a in attempts]
 
 
@@ -127,7 +128,12 @@ def test_progress_told_by_a_child_process_does_not_move_the_attempt_to_it() -> N
     assert ended == fold(UUID, [at(TaskSucceeded, 4), *reversed(history)])
 
 
-moments = st.builds(Moment, st.integers(0, 300).map(float), st.sampled_from(["sent", "received", "started", "failed"]))
+moments = st.builds(
+    Moment,
+    st.integers(0, 300).map(float),
+    st.sampled_from(["sent", "received", "started", "failed"]),
+    runtime=st.floats(allow_nan=False),  # which no JSON can say
+)
 
 
 @given(*[st.lists(moments, max_size=300)] * 3)

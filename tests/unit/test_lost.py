@@ -4,7 +4,7 @@ import pytest
 
 from meadow.events import CollectorReported, WorkerHeartbeat, WorkerOffline, WorkerOnline
 from meadow_api.completeness import Life
-from meadow_api.lost import OFFLINE, RESTARTED, SILENT, Watched, absence, silence
+from meadow_api.lost import OFFLINE, RESTARTED, SILENT, Watched, absence, is_unclear, silence
 from meadow_api.presence import WorkerRecord, absorb_all
 
 NOW = 10_000.0
@@ -41,6 +41,16 @@ def test_silence_counts_only_while_the_collector_was_there_to_hear() -> None:
     assert reason(record) == SILENT
     assert reason(record, watched=Watched(since=NOW - 10, reported=NOW)) is None
     assert reason(record, watched=Watched()) is None
+
+
+def test_while_nobody_listens_it_is_unclear_whether_a_worker_is_gone() -> None:
+    silent, heard = worker((WorkerHeartbeat, NOW - 500)), worker((WorkerHeartbeat, NOW - 3))
+    away, back = Watched(), Watched(since=NOW - 10, reported=NOW)
+    assert [is_unclear(silent, NOW, watched) for watched in (WATCHED, away, back)] == [False, True, True]
+    assert not is_unclear(heard, NOW, away)
+    found = absence(silent, {7: life(100, NOW - 500)}, NOW, away)
+    assert found is not None
+    assert (found.reason, found.unclear) == (RESTARTED, True)
 
 
 def test_a_worker_with_rare_heartbeats_may_be_silent_for_longer() -> None:

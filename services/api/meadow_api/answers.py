@@ -9,7 +9,7 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from meadow import queries, subjects
-from meadow.answering import Handler
+from meadow.bus import Handler
 from meadow.codec import decode, encode
 from meadow.errors import InvalidMessage, MeadowError
 from meadow.queries import (
@@ -28,6 +28,8 @@ from meadow.queries import (
     QueueList,
     QueueListQuery,
     StreamProgress,
+    Suggestions,
+    SuggestQuery,
     TaskAnswer,
     TaskList,
     TaskListQuery,
@@ -39,6 +41,7 @@ from meadow.queries import (
 )
 from meadow.settings import Settings
 from meadow_api.errors import InvalidQuestion, SearchError
+from meadow_api.search.suggest import suggest
 from meadow_api.shapes import TEXTS, Presenter, flower_task, shortened
 from meadow_api.store import (
     attempt_reads,
@@ -93,6 +96,7 @@ class Answers:
             "pipeline": self.pipeline,
             "audit": self.audit,
             "names": self.names,
+            "suggest": self.suggest,
             "flower-tasks": self.flower_tasks,
         }
         return {
@@ -185,6 +189,10 @@ class Answers:
             )
 
         return await self._read(work)
+
+    async def suggest(self, query: SuggestQuery) -> Suggestions:
+        """What may come next in a search."""
+        return await self._read(lambda c: suggest(c, query.cluster, query.search, query.position))
 
     async def flower_tasks(self, query: FlowerTasksQuery) -> FlowerTasks:
         """Tasks as Flower's own table asks for them."""

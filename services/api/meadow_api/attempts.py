@@ -9,7 +9,7 @@ last. Pure.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from msgspec import Struct
+from meadow.rows import AttemptRow
 
 MOST_MOMENTS = 200
 LONGEST_EXCEPTION = 1000
@@ -37,24 +37,6 @@ Log = tuple[Moment, ...]
 """Moments in order, each once."""
 
 
-class Attempt(Struct, kw_only=True):
-    """One attempt to run the task. `number` counts from 1; `state` is the last that this attempt showed."""
-
-    number: int = 1
-    retries: int | None = None
-    worker: str | None = None
-    pid: int | None = None
-    queue: str | None = None
-    sent: float | None = None
-    received: float | None = None
-    started: float | None = None
-    ended: float | None = None
-    state: str = "PENDING"
-    runtime: float | None = None
-    exception: str | None = None
-    traceback: str | None = None
-
-
 ENDS = {
     "succeeded": "SUCCESS",
     "failed": "FAILURE",
@@ -80,9 +62,9 @@ def _shortened(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - len(CUT)] + CUT
 
 
-def attempts_of(log: Iterable[Moment]) -> list[Attempt]:
+def attempts_of(log: Iterable[Moment]) -> list[AttemptRow]:
     """The attempts that the events show, the first one first."""
-    found: list[Attempt] = []
+    found: list[AttemptRow] = []
     for moment in sorted(log, key=lambda m: (m.at, _ORDER.get(m.kind, 3), m)):
         if moment.kind == "sent":
             _note_sent(found, moment)
@@ -100,31 +82,31 @@ def attempts_of(log: Iterable[Moment]) -> list[Attempt]:
     return found
 
 
-def _place(attempt: Attempt) -> float:
+def _place(attempt: AttemptRow) -> float:
     times = (attempt.received, attempt.started, attempt.ended, attempt.sent)
     return next(at for at in times if at is not None)
 
 
-def _note_sent(found: list[Attempt], moment: Moment) -> None:
+def _note_sent(found: list[AttemptRow], moment: Moment) -> None:
     for attempt in reversed(found):
         if attempt.retries == moment.retries and attempt.sent is None:
             attempt.sent, attempt.queue = moment.at, moment.queue or None
             return
-    found.append(Attempt(retries=moment.retries, sent=moment.at, queue=moment.queue or None))
+    found.append(AttemptRow(retries=moment.retries, sent=moment.at, queue=moment.queue or None))
 
 
-def _note_received(found: list[Attempt], moment: Moment) -> None:
+def _note_received(found: list[AttemptRow], moment: Moment) -> None:
     for attempt in reversed(found):
         if attempt.retries == moment.retries and attempt.worker is None:
             break
     else:
-        attempt = Attempt(retries=moment.retries)
+        attempt = AttemptRow(retries=moment.retries)
         found.append(attempt)
     attempt.received, attempt.state = moment.at, "RECEIVED"
     _note_worker(attempt, moment)
 
 
-def _note_started(found: list[Attempt], moment: Moment) -> None:
+def _note_started(found: list[AttemptRow], moment: Moment) -> None:
     for attempt in reversed(found):
         if _is_of(attempt, moment) and attempt.started is None and attempt.ended is None:
             break
@@ -134,7 +116,7 @@ def _note_started(found: list[Attempt], moment: Moment) -> None:
     _note_worker(attempt, moment)
 
 
-def _note_end(found: list[Attempt], moment: Moment) -> None:
+def _note_end(found: list[AttemptRow], moment: Moment) -> None:
     of_worker = [attempt for attempt in reversed(found) if _is_of(attempt, moment)]
     attempt = next((a for a in of_worker if a.ended is None), None)
     if attempt is None and of_worker:
@@ -150,21 +132,21 @@ def _note_end(found: list[Attempt], moment: Moment) -> None:
     _note_worker(attempt, moment)
 
 
-def _not_yet_taken(found: list[Attempt]) -> Attempt:
+def _not_yet_taken(found: list[AttemptRow]) -> AttemptRow:
     """The attempt that no worker has taken, as far as is known; else one more."""
     for attempt in found:
         if attempt.worker is None:
             return attempt
-    found.append(Attempt())
+    found.append(AttemptRow())
     return found[-1]
 
 
-def _is_of(attempt: Attempt, moment: Moment) -> bool:
+def _is_of(attempt: AttemptRow, moment: Moment) -> bool:
     if attempt.worker != moment.worker:
         return False
     return attempt.pid is None or moment.pid in (attempt.pid, UNKNOWN)
 
 
-def _note_worker(attempt: Attempt, moment: Moment) -> None:
+def _note_worker(attempt: AttemptRow, moment: Moment) -> None:
     attempt.worker = moment.worker
     attempt.pid = attempt.pid if moment.pid == UNKNOWN else moment.pid

@@ -36,7 +36,7 @@ from meadow.commands import (
 )
 from meadow.errors import AnswerTimedOut, BusError, InvalidMessage, NobodyAnswers
 from meadow.service import Context
-from meadow.settings import parse_bool
+from meadow.setting_values import parse_bool
 
 Arguments = dict[str, str]
 """Name → the last value given, the body's before the query's."""

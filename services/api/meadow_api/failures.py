@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 FRAMES = 5
 LONGEST_MESSAGE = 300
 LONGEST_CLASS = 200
@@ -48,8 +50,7 @@ class Kind:
         return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """One failed task. `at` is when it failed."""
 
     uuid: str

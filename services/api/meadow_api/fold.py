@@ -319,11 +319,22 @@ def _set_details(record: Record, key: DetailsKey, fact: events.TaskDetails | Rec
 
 
 def _first_details(record: Record, key: DetailsKey, fact: events.TaskDetails | Record) -> None:
-    """What happens to nearly every task, without a loop."""
+    """All details at once: what happens to nearly every task, without a loop."""
     record.name, record.args, record.kwargs = fact.name or None, fact.args or None, fact.kwargs or None
     record.root_id, record.parent_id = fact.root_id or None, fact.parent_id or None
     record.retries, record.details_received, record.details_at = key
     record.eta, record.expires = fact.eta, fact.expires
+
+
+def _says_as_much(fact: events.TaskDetails | Record, record: Record) -> bool:
+    """Whether the fact has every detail that the record has."""
+    return bool(
+        (fact.name or record.name is None)
+        and (fact.args or record.args is None)
+        and (fact.kwargs or record.kwargs is None)
+        and (fact.root_id or record.root_id is None)
+        and (fact.parent_id or record.parent_id is None)
+    )
 
 
 def _replace_details(
@@ -334,6 +345,9 @@ def _replace_details(
     skip: Iterable[str],
 ) -> None:
     older = record.older
+    if older is None and not skip and _says_as_much(fact, record):
+        _first_details(record, key, fact)
+        return
     for field in DETAILS:
         value = None if field in skip else getattr(fact, field)
         if value:

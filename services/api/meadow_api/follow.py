@@ -42,7 +42,9 @@ def gathering(rate: float) -> float:
     """
     if rate < BUSY:
         return 0.0
-    return 0.1 if rate < 20 * BUSY else 0.25
+    if rate < 20 * BUSY:
+        return 0.1
+    return 0.25 if rate < 100 * BUSY else 0.4
 
 
 @dataclass

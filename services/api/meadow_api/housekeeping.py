@@ -4,10 +4,16 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from sqlalchemy import Connection
 
 from meadow_api.store import retention
 from meadow_api.store.database import Database
-from meadow_api.store.retention import Kind, Limits, Surplus
+from meadow_api.store.retention import Limits, Surplus
+from meadow_api.store.weight import Kind
 
 log = logging.getLogger(__name__)
 
@@ -32,16 +38,18 @@ class Housekeeping:
         if time.monotonic() - self._looked > LOOK_AGAIN:  # tasks may have come that were old already
             self._clean.clear()
             self._looked = time.monotonic()
-        gone = 0
-        for surplus in await self._database.read(lambda c: retention.surpluses(c, self._limits, now)):
-            gone += await self._forget(surplus)
-        while found := await self._database.read(lambda c: retention.oversize(c, self._limits, self._step)):
-            step = await self._forget(found[0])
-            if not step:
-                break
-            gone += step
+        limits = self._limits
+        gone = await self._forget_all(partial(retention.by_age, limits=limits, now=now))
+        gone += await self._forget_all(partial(retention.by_number, limits=limits))
+        for rule in (partial(retention.by_size, limits=limits), partial(retention.oversize, limits=limits)):
+            while step := await self._forget_all(rule):
+                gone += step
         await self._forget_history(now)
         return gone
+
+    async def _forget_all(self, rule: Callable[[Connection], list[Surplus]]) -> int:
+        """Delete what one rule finds now; the next one counts anew, since what went need not go again."""
+        return sum([await self._forget(_at_once(surplus)) for surplus in await self._database.read(rule)])
 
     async def _forget(self, surplus: Surplus) -> int:
         """Step by step; in between, writing has its turn."""
@@ -53,9 +61,12 @@ class Housekeeping:
             if found:
                 begun = time.perf_counter()
                 ids = [id for id, _ in found]
-                gone += await self._database.write(lambda c: retention.forget(c, surplus, ids))  # noqa: B023
+                went = await self._database.write(lambda c: retention.forget(c, surplus, ids))  # noqa: B023
+                gone += went
                 self._clean[surplus.kind] = found[-1][1]
                 await self._pace(time.perf_counter() - begun)
+                if not went:  # another process was faster
+                    break
             if len(found) < most:
                 break
         self.deleted[surplus.reason] += gone
@@ -71,3 +82,10 @@ class Housekeeping:
         gone = retention.STEP
         while gone >= retention.STEP:
             gone = await self._database.write(lambda c: retention.forget_history(c, self._limits, now))
+
+
+def _at_once(surplus: Surplus) -> Surplus:
+    """Of what is too large a quarter: then all is weighed anew, since the oldest tasks may be larger than others."""
+    if surplus.number is None or surplus.reason != "size":
+        return surplus
+    return replace(surplus, number=max(surplus.number // 4, min(surplus.number, retention.LEAST)))

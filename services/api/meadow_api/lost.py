@@ -26,7 +26,7 @@ class Absence(NamedTuple):
     """Since when the tasks that a worker held are lost, and why. `pids` are those of processes that live on.
 
     Only tasks whose last event is older than `before` are concerned (by the worker's clock; `None`: all of them).
-    `settled`: no late events are expected.
+    `settled`: no late events are expected. `unclear`: the worker may be silent, too, so no mark is taken back.
     """
 
     since: float
@@ -34,6 +34,7 @@ class Absence(NamedTuple):
     before: float | None = None
     pids: tuple[int, ...] = ()
     settled: bool = False
+    unclear: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,14 @@ def absence(record: WorkerRecord, lives: Lives, now: float, watched: Watched) ->
         return Absence(record.offline_at, OFFLINE, settled=now - record.last_seen > LATE)
     if is_silent(record, now, watched):
         return Absence(record.last_seen, SILENT, settled=now - record.last_seen > LATE + silence(record.freq))
-    return _restart(lives, now)
+    gone = _restart(lives, now)
+    return gone if gone is None else gone._replace(unclear=is_unclear(record, now, watched))
+
+
+def is_unclear(record: WorkerRecord, now: float, watched: Watched) -> bool:
+    """Whether the worker has been silent for long, but nobody listened for long: marks stay as they are."""
+    quiet = record.last_seen is not None and now - record.last_seen > silence(record.freq)
+    return quiet and not is_silent(record, now, watched)
 
 
 def silence(freq: float) -> float:

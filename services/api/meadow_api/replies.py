@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from meadow.codec import encode
-from meadow.settings import parse_bool
+from meadow.setting_values import parse_bool
 
 T = TypeVar("T")
 

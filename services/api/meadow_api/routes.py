@@ -4,13 +4,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 from aiohttp import web
+from sqlalchemy import Connection
 
 from meadow import subjects
-from meadow.bus import safe_url
 from meadow.codec import decode, encode
 from meadow.commands import DEFAULT_METHODS, INSPECT_METHODS, CommandReply, CommandRequest, InspectWorkers
 from meadow.errors import BusError, InvalidMessage
@@ -101,23 +102,27 @@ class ReadEndpoints:
             expected = ", ".join(SORTS)
             return replies.text(400, f"Invalid sort_by '{sort}', expected one of {expected}")
         wanted = _filter(request)
-        try:
-            ids = await self._database.read(
-                lambda c: flower_reads.find_ids(
-                    c,
-                    self._cluster,
-                    wanted,
-                    sort=sort.removeprefix("-") if sort else None,
-                    descending=bool(sort and sort.startswith("-")),
-                    offset=offset,
-                    limit=limit,
-                )
+
+        def work(connection: Connection) -> web.Response | Sequence[int]:
+            ids = flower_reads.find_ids(
+                connection,
+                self._cluster,
+                wanted,
+                sort=sort.removeprefix("-") if sort else None,
+                descending=bool(sort and sort.startswith("-")),
+                offset=offset,
+                limit=limit,
             )
+            if len(ids) > WHOLE_ANSWER:
+                return ids
+            pieces = [self._members(ids[start : start + CHUNK], connection) for start in range(0, len(ids), CHUNK)]
+            return replies.json_bytes(request, b"{" + b",".join(filter(None, pieces)) + b"}")
+
+        try:
+            found = await self._database.read(work)
         except SearchError as exc:
             return replies.json(request, {"error": str(exc)}, 400)
-        if len(ids) <= WHOLE_ANSWER:
-            return replies.json_bytes(request, b"{" + await self._members(ids) + b"}")
-        return await self._stream(request, ids)
+        return found if isinstance(found, web.Response) else await self._stream(request, found)
 
     async def task_info(self, request: web.Request) -> web.StreamResponse:
         """One task."""
@@ -144,7 +149,7 @@ class ReadEndpoints:
             return replies.text(404, f"'{transport}' broker is not supported")
         if found.error is not None:
             log.warning("Queue lengths are not known: %s", found.error, extra={"action": "api.queues"})
-            if safe_url(found.broker).startswith(("amqp", "pyamqp")):
+            if found.broker.startswith(("amqp", "pyamqp")):
                 return replies.json(request, {"active_queues": []})
             return replies.empty(500)
         return replies.json(request, {"active_queues": found.queues})
@@ -178,17 +183,10 @@ class ReadEndpoints:
         found = {(host, method): (now, answer) for host, given in answers.items() for method, answer in given.items()}
         await self._writer.write_inspections(self._cluster, found)
 
-    async def _members(self, ids: Sequence[int]) -> bytes:
+    def _members(self, ids: Sequence[int], connection: Connection) -> bytes:
         """The tasks as members of a JSON object, without its braces."""
-
-        def work(connection: Any) -> bytes:
-            found: list[bytes] = []
-            for start in range(0, len(ids), CHUNK):
-                listed = flower_reads.read_tasks(connection, ids[start : start + CHUNK], self._answers.present)
-                found.extend(encode(task["uuid"]) + b":" + encode(flower_listed(task)) for task in listed)
-            return b",".join(found)
-
-        return await self._database.read(work)
+        listed = flower_reads.read_tasks(connection, ids, self._answers.present)
+        return encode({task["uuid"]: flower_listed(task) for task in listed})[1:-1]
 
     async def _stream(self, request: web.Request, ids: Sequence[int]) -> web.StreamResponse:
         """A list of any length, a piece at a time: neither memory nor the event loop holds all of it."""
@@ -197,7 +195,8 @@ class ReadEndpoints:
         separator = b"{"
         for start in range(0, len(ids), CHUNK):
             try:
-                members = await self._members(ids[start : start + CHUNK])
+                some = ids[start : start + CHUNK]
+                members = await self._database.read(partial(self._members, some))
             except StoreError as exc:
                 return _cut(request, response, exc)
             if members:

@@ -12,9 +12,10 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from aiohttp import web
+from msgspec.structs import asdict
 
 from meadow import subjects
-from meadow.answering import Answering
+from meadow.bus import Answering
 from meadow.codec import encode
 from meadow.errors import BusError
 from meadow.queries import Changed, StreamProgress
@@ -68,7 +69,7 @@ class ApiService:
         self._unheard = False
         self._answering: Answering | None = None
         reading = Reading(database, context.bus, context.settings, self._answers.present)
-        self._resources = Resources(reading, self._answers, self.health)
+        self._resources = Resources(reading, self._answers, self._whole_health)
 
     async def listen(self) -> None:
         """Open the store and answer questions."""
@@ -121,8 +122,12 @@ class ApiService:
             "ok": connected and not errors and bool(self._running) and not any(t.done() for t in self._running),
             "error": errors[0] if errors else None if connected else "There is no connection to NATS.",
             "writes": self._turn.ours,
-            "streams": {f.stream: _progress(f) for f in followers},
+            "streams": {each.stream: asdict(each) for each in self._stream_progress()},
         }
+
+    def _whole_health(self) -> dict[str, Any]:
+        """The same, and how the process and the services beside this one are."""
+        return {**self._context.watch.health(), **self.health()}
 
     async def _stand_by(self) -> None:
         """Another process writes: see how far it is."""
@@ -132,16 +137,7 @@ class ApiService:
 
     def _stream_progress(self) -> list[StreamProgress]:
         now = time.monotonic()
-        return [
-            StreamProgress(
-                **_progress(follower),
-                stream=follower.stream,
-                lag=follower.progress.lag,
-                lag_at=follower.progress.lag_at,
-                rate=follower.progress.throughput.per_second(now),
-            )
-            for follower in (self._events, self._audit)
-        ]
+        return [_progress(follower, now) for follower in (self._events, self._audit)]
 
     def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._running.append(self._context.watch.start(name, work))
@@ -211,14 +207,18 @@ class ApiService:
             await asyncio.sleep(TICK)
 
 
-def _progress(follower: Follower) -> dict[str, Any]:
+def _progress(follower: Follower, now: float) -> StreamProgress:
     progress = follower.progress
-    return {
-        "position": progress.position,
-        "behind": progress.behind,
-        "events": progress.events,
-        "invalid": progress.invalid,
-        "repeated": progress.repeated,
-        "rejected": progress.rejected,
-        "error": progress.error,
-    }
+    return StreamProgress(
+        stream=progress.stream,
+        position=progress.position,
+        behind=progress.behind,
+        events=progress.events,
+        invalid=progress.invalid,
+        repeated=progress.repeated,
+        rejected=progress.rejected,
+        error=progress.error,
+        lag=progress.lag,
+        lag_at=progress.lag_at,
+        rate=progress.throughput.per_second(now),
+    )

@@ -1,7 +1,8 @@
 """A task as others see it: Flower's 31 keys, one line of a list, and what `format_task` makes of it."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,20 +54,29 @@ ENDINGS = {"SUCCESS": "succeeded", "FAILURE": "failed", "REVOKED": "revoked", "R
 
 TIMES = ("timestamp", "received", "started", "sent", "lost_since")
 _KEYS = (*FLOWER_KEYS, *OWN_KEYS)
+_flower_values = itemgetter(*FLOWER_KEYS)
 _COLUMNS = tuple(tasks.c.keys())
+_STAND_INS = {"name": NO_TEXT, "worker": NO_TEXT, "received": NO_TIME, "started": NO_TIME, "runtime": NO_NUMBER}
 HIDDEN = "(hidden: format_task failed for this task)"
 
 
 def task_of(row: Any, children: Sequence[str] = ()) -> Task:
     """A row of the table of tasks as a task."""
-    values = dict(zip(_COLUMNS, row, strict=True))
-    for key, unknown in (("name", NO_TEXT), ("worker", NO_TEXT), ("received", NO_TIME), ("started", NO_TIME)):
-        if values[key] == unknown:
-            values[key] = None
-    if values["runtime"] == NO_NUMBER:
-        values["runtime"] = None
-    values["root"], values["parent"], values["children"] = values["root_id"], values["parent_id"], list(children)
-    return {key: values[key] for key in _KEYS}
+    return tasks_of([row], {row.uuid: children})[0]
+
+
+def tasks_of(rows: Sequence[Any], children: Mapping[str, Sequence[str]] | None = None) -> list[Task]:
+    """Rows of the table of tasks as tasks, with the ids of the children of each."""
+    if not rows:
+        return []
+    # Column by column: a page of rows is read by few calls instead of some for each value.
+    columns: dict[str, Sequence[Any]] = dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True))
+    for key, unknown in _STAND_INS.items():
+        if unknown in columns[key]:
+            columns[key] = [None if value == unknown else value for value in columns[key]]
+    columns["root"], columns["parent"] = columns["root_id"], columns["parent_id"]
+    columns["children"] = [list((children or {}).get(uuid, ())) for uuid in columns["uuid"]]
+    return [dict(zip(_KEYS, values, strict=True)) for values in zip(*(columns[key] for key in _KEYS), strict=True)]
 
 
 def ended_at(task: Task) -> float | None:
@@ -78,15 +88,14 @@ def ended_at(task: Task) -> float | None:
 
 def flower_task(task: Task) -> Task:
     """Exactly Flower's keys."""
-    return {key: task[key] for key in FLOWER_KEYS}
+    return dict(zip(FLOWER_KEYS, _flower_values(task), strict=True))
 
 
 def flower_listed(task: Task) -> Task:
     """As in Flower's task list: `worker` comes last, and is missing where there is none."""
-    listed = {key: task[key] for key in FLOWER_KEYS if key != "worker"}
-    if task["worker"] is not None:
-        listed["worker"] = task["worker"]
-    return listed
+    listed = flower_task(task)
+    worker = listed.pop("worker")
+    return listed if worker is None else {**listed, "worker": worker}
 
 
 def line_of(task: Task, longest: int) -> TaskRow:
@@ -112,6 +121,7 @@ def line_of(task: Task, longest: int) -> TaskRow:
         expires=task["expires"],
         exchange=task["exchange"],
         routing_key=task["routing_key"],
+        lost_since=task["lost_since"],
     )
 
 

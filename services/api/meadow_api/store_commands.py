@@ -1,24 +1,27 @@
 """What `meadow store …` does. Each command says what it found or did, line by line, through `say`."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from itertools import islice
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from typing import BinaryIO
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from meadow import subjects
 from meadow.bus import Bus, StreamState
 from meadow.errors import BusError, StartRefused
 from meadow.settings import Settings
+from meadow_api.errors import StoreDamaged, StoreError
 from meadow_api.housekeeping import Housekeeping
 from meadow_api.store import checks, retention, revisions, schema, transfer
 from meadow_api.store.checks import Finding, StoredPosition
 from meadow_api.store.database import Database, place_of
 from meadow_api.store.retention import Limits
+from meadow_api.store.weight import Kind
 
 Say = Callable[[str], None]
 
@@ -30,7 +33,7 @@ async def describe(settings: Settings) -> str:
     """In one sentence, whether the store can be used; raises `MeadowError`."""
     place = Database(place_of(settings)).place
     try:
-        async with _opened(settings, write=False) as database:
+        async with _opened(settings) as database:
             stored = await database.read(lambda c: c.execute(select(func.sum(schema.clusters.c.tasks))).scalar())
             return f"{place} has schema {revisions.HEAD} and holds {int(stored or 0):,} tasks."
     except revisions.NoStoreYet:
@@ -39,9 +42,11 @@ async def describe(settings: Settings) -> str:
 
 async def check(settings: Settings, say: Say) -> bool:
     """Say what the store holds and whether it is sound; gives whether all is well. Works beside a running Meadow."""
-    async with _opened(settings, write=False) as database:
+    findings: list[Finding] = []
+    async with _opened(settings) as database:
         say(f"The task store {database.place}")
-        findings = await database.read(lambda c: list(checks.examine(c)), limit=LONG)
+        for title, part in checks.PARTS:
+            findings += await _examine(database, title, part)
         stored = await database.read(checks.positions)
     findings += await _positions(settings, stored)
     for finding in findings:
@@ -49,6 +54,13 @@ async def check(settings: Settings, say: Say) -> bool:
     ill = sum(finding.well is False for finding in findings)
     say("All is well." if not ill else f"{ill} of {len(findings)} checks failed.")
     return not ill
+
+
+async def _examine(database: Database, title: str, part: Callable[[Connection], Iterator[Finding]]) -> list[Finding]:
+    try:
+        return await database.read(lambda c: list(part(c)), limit=LONG)
+    except StoreDamaged as exc:
+        return [checks.damage(title, f"cannot be read: {exc}")]
 
 
 async def prune(settings: Settings, say: Say, *, dry_run: bool) -> None:
@@ -73,9 +85,9 @@ async def migrate(settings: Settings, say: Say) -> None:
 
 
 async def export(settings: Settings, say: Say, target: BinaryIO) -> None:
-    """Write everything as lines of JSON. Works beside a running Meadow."""
-    async with _opened(settings, write=False) as database:
-        await asyncio.to_thread(target.write, transfer.encode_line(transfer.Header(written=time.time())) + b"\n")
+    """Write everything as lines of JSON. Works beside a running Meadow. Raises `StartRefused` where it cannot write."""
+    async with _opened(settings) as database:
+        await _put(target, [transfer.Header(written=time.time())])
         number = 0
         for page in (transfer.task_lines, transfer.audit_lines):
             lines, after = await database.read(lambda c, p=page: p(c, 0), limit=LONG)  # type: ignore[misc]
@@ -83,64 +95,139 @@ async def export(settings: Settings, say: Say, target: BinaryIO) -> None:
                 number += await _put(target, lines)
                 lines, after = await database.read(lambda c, p=page, a=after: p(c, a), limit=LONG)  # type: ignore[misc]
         number += await _put(target, await database.read(transfer.worker_lines, limit=LONG))
+        await _put(target, [transfer.End(lines=number)])
         say(f"{number:,} tasks, workers and audit records were written.")
 
 
-async def import_(settings: Settings, say: Say, source: BinaryIO) -> None:
-    """Merge what `export` wrote into the store; what is there already is not doubled. Raises `StartRefused`."""
-    async with _opened(settings, write=True) as database:
-        number = read = 0
-        while lines := await asyncio.to_thread(_read_lines, source, read):
-            number += await database.write(lambda c, lines=lines: transfer.write_lines(c, lines))  # type: ignore[misc]
-            read += len(lines)
-        say(f"{read:,} lines were read: {number:,} tasks, workers and audit records are new in {database.place}.")
-
-
-def _read_lines(source: BinaryIO, read: int) -> list[transfer.Line]:
-    lines: list[transfer.Line] = []
-    for number, raw in enumerate(islice(source, transfer.PAGE), read + 1):
-        try:
-            line = transfer.decode_line(raw)
-        except (msgspec.MsgspecError, ValueError) as exc:
-            raise StartRefused(
-                f"Line {number} was not written by 'meadow store export': {exc}. The lines before it were imported."
-            ) from exc
-        if isinstance(line, transfer.Header) and line.version > transfer.VERSION:
-            raise StartRefused("This file was written by a newer Meadow. Import it with that release.")
-        lines.append(line)
-    return lines
-
-
 async def _put(target: BinaryIO, lines: Sequence[transfer.Line]) -> int:
-    if lines:
-        await asyncio.to_thread(target.write, b"\n".join(map(transfer.encode_line, lines)) + b"\n")
+    def write() -> None:
+        target.writelines(transfer.encode_line(line) + b"\n" for line in lines)
+        target.flush()
+
+    try:
+        await asyncio.to_thread(write)
+    except BrokenPipeError:  # whoever reads has enough
+        raise
+    except OSError as exc:
+        with contextlib.suppress(OSError):  # what waits to be written fails again, and would once more at the exit
+            target.close()
+        raise StartRefused(f"The export cannot be written: {exc.strerror}. What was written is not whole.") from exc
     return len(lines)
 
 
-@asynccontextmanager
-async def _opened(settings: Settings, *, write: bool) -> AsyncIterator[Database]:
-    """The store; with `write` nobody else writes it meanwhile, raises `StartRefused` if somebody does."""
+async def import_(settings: Settings, say: Say, source: BinaryIO) -> bool:
+    """Merge what `export` wrote into the store; what is there already is not doubled. Gives whether the end was there.
+
+    Raises `StartRefused` for what is no export; the lines before it are imported.
+    """
+    pages = _pages(source)
+    lines = await asyncio.to_thread(next, pages, _NOTHING)
+    if not lines:
+        raise StartRefused("There is nothing to import: the file is empty.")
+    number = read = 0
+    whole = False
+    async with _opened(settings, write=True, make=True) as database:
+        while lines:
+            number += await _imported(database, lines, read, say)
+            read, whole = read + len(lines), isinstance(lines[-1], transfer.End)
+            lines = await asyncio.to_thread(next, pages, _NOTHING)
+        say(f"{read:,} lines were read: {number:,} tasks, workers and audit records are new in {database.place}.")
+    if not whole:
+        say("The last line of an export is missing: it was interrupted, or lines were taken out.")
+    return whole
+
+
+async def _imported(database: Database, lines: Sequence[transfer.Line], before: int, say: Say) -> int:
+    try:
+        return await database.write(lambda c: transfer.write_lines(c, lines))
+    except StoreError:
+        say(f"{before:,} lines were imported. Begin again later: what is there is not doubled.")
+        raise
+
+
+_NOTHING: list[transfer.Line] = []
+
+
+def _pages(source: BinaryIO) -> Iterator[list[transfer.Line]]:
+    """Some lines at a time; raises `StartRefused` at one that is none of ours, after those before it."""
+    lines: list[transfer.Line] = []
+    for number, raw in enumerate(source, 1):
+        try:
+            lines.append(_decoded(number, raw))
+        except StartRefused:
+            if lines:
+                yield lines
+            raise
+        if len(lines) == transfer.PAGE:
+            yield lines
+            lines = []
+    if lines:
+        yield lines
+
+
+def _decoded(number: int, raw: bytes) -> transfer.Line:
+    try:
+        line: transfer.Line = transfer.decode_line(raw)
+    except (msgspec.MsgspecError, ValueError) as exc:
+        before = "" if number == 1 else " The lines before it were imported."
+        raise StartRefused(f"Line {number:,} was not written by 'meadow store export': {exc}.{before}") from exc
+    if isinstance(line, transfer.Header) and line.version > transfer.VERSION:
+        raise StartRefused("This file was written by a newer Meadow. Import it with that release.")
+    if not isinstance(line, transfer.Header | transfer.End) and not subjects.CLUSTER_NAME.fullmatch(line.cluster):
+        raise StartRefused(f"Line {number:,}: {line.cluster[:100]!r} is not the name of a cluster.")
+    return line
+
+
+@contextlib.asynccontextmanager
+async def _opened(settings: Settings, *, write: bool = False, make: bool = False) -> AsyncIterator[Database]:
+    """The store, which has to be there unless it may be made; with `write` nobody else writes it meanwhile.
+
+    Raises `StartRefused`, also if somebody else writes it.
+    """
     database = Database(place_of(settings))
     try:
+        if write and not make:
+            await _require(settings)
         await database.open(create=write)
         if write and not await database.lead():
             raise StartRefused(f"The task store {database.place} is in use by a Meadow that runs. Stop it first.")
         yield database
+    except StoreDamaged as exc:
+        raise StartRefused(
+            f"The task store {database.place} is damaged: {exc}. Stop Meadow and move the file away, or let Meadow do "
+            "so: it reads history again from the stream."
+        ) from exc
+    finally:
+        await database.close()
+
+
+async def _require(settings: Settings) -> None:
+    """Raise unless the store is there and sound: opening it for writing would make another one."""
+    database = Database(place_of(settings))
+    try:
+        await database.open(create=False)
+    except revisions.OlderStore:
+        return
     finally:
         await database.close()
 
 
 async def _say_surplus(database: Database, limits: Limits, now: float, say: Say) -> None:
-    total = 0
-    for surplus in await database.read(lambda c: retention.surpluses(c, limits, now), limit=LONG):
-        number = await database.read(lambda c, s=surplus: retention.count_surplus(c, s), limit=LONG)  # type: ignore[misc]
-        kinds = {True: "failed tasks", False: "tasks that did not fail", None: "tasks"}
-        say(f"{number:,} {kinds[surplus.kind.failed]} would go by {surplus.reason}.")
-        total += number
-    used = await database.read(retention.size, limit=LONG)
-    if 0 < limits.most_bytes < used:
-        say(f"{used:,} bytes are in use, {used - limits.most_bytes:,} more than allowed: the oldest tasks would go.")
-    elif not total:
+    """What each rule would find after those before it."""
+    gone: Counter[Kind] = Counter()
+    kinds = {True: "failed tasks", False: "tasks that did not fail", None: "tasks"}
+    for rule in (
+        partial(retention.by_age, limits=limits, now=now),
+        partial(retention.by_number, limits=limits, gone=gone),
+        partial(retention.by_size, limits=limits, gone=gone),
+        partial(retention.oversize, limits=limits, gone=gone),
+    ):
+        for surplus in await database.read(rule, limit=LONG):
+            number = await database.read(partial(retention.count_surplus, surplus=surplus), limit=LONG)
+            about = "About " if surplus.reason == "size" else ""
+            say(f"{about}{number:,} {kinds[surplus.kind.failed]} would go by {surplus.reason}.")
+            gone[surplus.kind] += number
+    if not gone.total():
         say("Nothing would go.")
 
 

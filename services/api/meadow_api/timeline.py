@@ -21,15 +21,14 @@ class Moment(Struct, frozen=True, kw_only=True):
     retries: int | None = None
 
 
-def presented(attempts: Sequence[Struct], task: Task, present: Presenter) -> list[AttemptRow]:
+def presented(attempts: Sequence[AttemptRow], task: Task, present: Presenter) -> list[AttemptRow]:
     """The attempts as they may be shown: what is hidden in the task is hidden in each of them."""
-    rows = [AttemptRow(**structs.asdict(attempt)) for attempt in attempts]
     if not present.changes:
-        return rows
-    shown = [present({**task, "exception": row.exception, "traceback": row.traceback}) for row in rows]
+        return list(attempts)
+    shown = [present({**task, "exception": row.exception, "traceback": row.traceback}) for row in attempts]
     return [
         structs.replace(row, exception=one["exception"], traceback=one["traceback"])
-        for row, one in zip(rows, shown, strict=True)
+        for row, one in zip(attempts, shown, strict=True)
     ]
 
 

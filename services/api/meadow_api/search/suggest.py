@@ -3,9 +3,9 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from msgspec import Struct
 from sqlalchemy import Connection, select, text
 
+from meadow.queries import Suggestion, Suggestions
 from meadow_api.search.functions import keys_of
 from meadow_api.search.terms import FIELDS
 from meadow_api.search.tree import COUNTS, DURATIONS, LONG_TEXTS, MARKS, TIMES, quoted
@@ -44,22 +44,6 @@ _HELP = {
 }
 _TIME_VALUES = (">-5m", ">-1h", ">-1d", "today", "yesterday", "<-1d")
 _DURATION_VALUES = (">1", ">10", ">1m", "<100ms", "1..10")
-
-
-class Suggestion(Struct, frozen=True, kw_only=True):
-    """A text to put in place of what is written, and what it means."""
-
-    text: str
-    kind: str
-    help: str = ""
-
-
-class Suggestions(Struct, frozen=True, kw_only=True):
-    """Each replaces the characters from `start` up to `end`."""
-
-    start: int
-    end: int
-    suggestions: list[Suggestion] = []
 
 
 def suggest(connection: Connection, cluster_name: str, query: str, position: int) -> Suggestions:

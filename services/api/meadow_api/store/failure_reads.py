@@ -5,20 +5,23 @@ received more than `LEAD` seconds before the window is not seen. One that no wor
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, select
 
 from meadow_api.failures import Failure, Grouping
-from meadow_api.shapes import task_of
+from meadow_api.shapes import Presenter, tasks_of
 from meadow_api.store.schema import NO_TIME, tasks
-from meadow_api.store.task_reads import Present, find_cluster
+from meadow_api.store.task_reads import find_cluster
 
 MOST = 10_000
 SECONDS = 2.0
 LEAD = 86400.0
 AT_ONCE = 200
+
+_SHOWN = (tasks.c.uuid, tasks.c.failed, tasks.c.name, tasks.c.worker, tasks.c.exception, tasks.c.traceback)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Examined:
 
 
 def group_failures(
-    connection: Connection, cluster_name: str, wanted: FailureFilter, grouping: Grouping, present: Present
+    connection: Connection, cluster_name: str, wanted: FailureFilter, grouping: Grouping, present: Presenter
 ) -> Examined:
     """Read failures into `grouping` until there are no more, or `MOST` of them or `SECONDS` are reached."""
     cluster = find_cluster(connection, cluster_name)
@@ -48,33 +51,37 @@ def group_failures(
         return Examined()
     end = time.monotonic() + SECONDS
     count, back_to = 0, None
-    for statement in _statements(cluster, wanted, grouping):
-        result = connection.execution_options(yield_per=AT_ONCE).execute(statement.limit(MOST + 1))
-        for row in result:
-            if count >= MOST or (count % AT_ONCE == 0 and time.monotonic() > end):
-                result.close()
-                return Examined(count, complete=False, back_to=back_to)
-            task = task_of(row)
-            received = task["received"]
-            back_to = received if received is not None else back_to
-            shown = present(task)
-            if shown["failed"] is not None:
-                grouping.add(
-                    Failure(
-                        uuid=task["uuid"],
-                        at=float(task["failed"]),
-                        name=shown["name"],
-                        worker=shown["worker"],
-                        exception=shown["exception"],
-                        traceback=shown["traceback"],
-                    )
-                )
-            count += 1
+    for statement in _statements(cluster, wanted, grouping, whole=present.changes):
+        with connection.execution_options(yield_per=AT_ONCE).execute(statement.limit(MOST + 1)) as result:
+            for rows in result.partitions(AT_ONCE):
+                taken = rows[: MOST - count]
+                if not taken or time.monotonic() > end:
+                    return Examined(count, complete=False, back_to=back_to)
+                for failure in _failures(taken, present):
+                    grouping.add(failure)
+                count += len(taken)
+                received = taken[-1].received
+                back_to = back_to if received == NO_TIME else received
+                if len(taken) < len(rows):
+                    return Examined(count, complete=False, back_to=back_to)
     return Examined(count, back_to=back_to)
 
 
-def _statements(cluster: int, wanted: FailureFilter, grouping: Grouping) -> Iterator[Select[tuple[object, ...]]]:
-    failed = select(tasks).where(*_conditions(cluster, wanted))
+def _failures(rows: Sequence[Any], present: Presenter) -> list[Failure]:
+    """The failures in rows of `_SHOWN`, or of whole tasks where these may be shown otherwise than they are."""
+    if not present.changes:
+        return [Failure(*row[1:]) for row in rows if row.failed is not None]
+    return [
+        Failure(row.uuid, row.failed, shown["name"], shown["worker"], shown["exception"], shown["traceback"])
+        for row, shown in zip(rows, map(present, tasks_of(rows)), strict=True)
+        if row.failed is not None and shown["failed"] is not None
+    ]
+
+
+def _statements(
+    cluster: int, wanted: FailureFilter, grouping: Grouping, *, whole: bool
+) -> Iterator[Select[tuple[Any, ...]]]:
+    failed = (select(tasks) if whole else select(tasks.c.received, *_SHOWN)).where(*_conditions(cluster, wanted))
     newest = failed.order_by(tasks.c.received.desc(), tasks.c.id.desc())
     yield newest.where(tasks.c.received >= grouping.since - LEAD, tasks.c.received <= grouping.until)
     yield newest.where(tasks.c.received == NO_TIME)

@@ -9,7 +9,7 @@ from sqlalchemy import Column, ColumnElement, Connection, and_, or_, select
 
 from meadow_api.search.language import parse
 from meadow_api.search.tree import All, Node, Text
-from meadow_api.shapes import FLOWER_KEYS, Task, task_of
+from meadow_api.shapes import FLOWER_KEYS, Task, tasks_of
 from meadow_api.store import schema
 from meadow_api.store.schema import NO_TIME, tasks
 from meadow_api.store.task_reads import Present, children_of, find_cluster
@@ -67,12 +67,12 @@ def find_ids(
 
 def read_tasks(connection: Connection, ids: Sequence[int], present: Present) -> list[Task]:
     """The tasks with these row numbers, in that order; those that were deleted meanwhile are left out."""
-    rows = {row.id: row for row in connection.execute(select(tasks).where(tasks.c.id.in_(list(ids))))}
+    found = {row.id: row for row in connection.execute(select(tasks).where(is_one_of(connection, ids)))}
+    rows = [found[id] for id in ids if id in found]
     if not rows:
         return []
-    cluster = next(iter(rows.values())).cluster
-    children = children_of(connection, cluster, [row.uuid for row in rows.values()])
-    return [present(task_of(rows[id], children.get(rows[id].uuid, ()))) for id in ids if id in rows]
+    children = children_of(connection, rows[0].cluster, [row.uuid for row in rows])
+    return [present(task) for task in tasks_of(rows, children)]
 
 
 def count_all(connection: Connection, cluster_name: str) -> int:

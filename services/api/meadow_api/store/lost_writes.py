@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from meadow_api.attempts import UNKNOWN
 from meadow_api.completeness import MOST_LIVES, Lives
-from meadow_api.lost import OFFLINE, RESTARTED, SILENT, Absence, Watched, absence
+from meadow_api.lost import OFFLINE, RESTARTED, SILENT, Absence, Watched, absence, is_unclear
 from meadow_api.presence import WorkerRecord
 from meadow_api.store.raw import Statement
 from meadow_api.store.schema import OPEN, tasks
@@ -74,6 +74,8 @@ def _news(
         gone = absence(record, lives.get(hostname, {}), now, watched)
         if hostname in found and found[hostname] == gone:
             continue
+        if gone is None and is_unclear(record, now, watched):
+            continue
         yield hostname, gone
         given += 1
         if given >= MOST_WORKERS:
@@ -91,7 +93,7 @@ def _mark(connection: Connection, cluster: int, hostname: str, gone: Absence, mo
 
 def _take_back(connection: Connection, cluster: int, hostname: str, gone: Absence | None, most: int) -> list[str]:
     """Tasks that were lost because the worker was away: the same process is there again."""
-    if gone is not None and gone.reason != RESTARTED:
+    if gone is not None and (gone.reason != RESTARTED or gone.unclear):
         return []
     since = float("-inf") if gone is None or gone.before is None else gone.before
     rows = _AWAY.all(connection, (cluster, hostname, SILENT, OFFLINE, since, most))

@@ -9,7 +9,7 @@ from meadow_api.store.flower_reads import count_all
 from meadow_api.store.pipeline_reads import HOUR, read_gaps, read_tallies, totalled
 from meadow_api.store.queue_reads import list_queues, read_collector
 from meadow_api.store.schema import rollups, tasks
-from meadow_api.store.task_reads import Present, find_cluster, newest_tasks
+from meadow_api.store.task_reads import Present, find_cluster, newest_tasks, oldest_tasks
 from meadow_api.store.worker_reads import list_workers
 
 FINE, COARSE = 10, 60
@@ -31,10 +31,9 @@ def read_overview(
     slice_ = FINE if seconds <= FINE_SECONDS else COARSE
     step = slice_ * -(-int(seconds) // (slice_ * MOST_POINTS))
     start = int(now - seconds) // step * step + step
-    failures, running = (
-        [] if cluster is None else newest_tasks(connection, cluster, present, LATEST, tasks.c.state == state)
-        for state in ("FAILURE", "STARTED")
-    )
+    failed, held = tasks.c.state == "FAILURE", (tasks.c.state == "STARTED", tasks.c.lost_since.is_(None))
+    failures = [] if cluster is None else newest_tasks(connection, cluster, present, LATEST, failed)
+    running = [] if cluster is None else oldest_tasks(connection, cluster, present, LATEST, *held)
     return Overview(
         now=now,
         step=float(step),

@@ -111,13 +111,14 @@ class PostgresDatabase:
                     self._let_go()
                 else:
                     return True
-            connection = self._connect_alone()
-            got = connection.execute(f"SELECT pg_try_advisory_lock{_LOCK % LEADS}").fetchone()
-            if got is not None and got[0]:
+            with contextlib.ExitStack() as unless_ours:
+                connection = unless_ours.enter_context(contextlib.closing(self._connect_alone()))
+                got = connection.execute(f"SELECT pg_try_advisory_lock{_LOCK % LEADS}").fetchone()
+                if got is None or not got[0]:
+                    return False
                 self._leading = connection
-                return True
-            connection.close()
-            return False
+                unless_ours.pop_all()
+            return True
 
     def interrupt(self) -> None:
         """Cancel what the server works on for us."""
@@ -268,7 +269,7 @@ def _store_error(error: BaseException | None, place: str, limit: float) -> Store
         case psycopg.DataError() | psycopg.IntegrityError() | psycopg.errors.ProgramLimitExceeded():
             return StoreRejected(f"The task store cannot hold this: {_first_line(error)}")
         case psycopg.errors.DiskFull():
-            return StoreError(f"The disk of {place} is full. Make room; Meadow goes on by itself.")
+            return StoreError(f"The disk of {place} is full. Make room; a Meadow that runs goes on by itself.")
         case psycopg.errors.InsufficientPrivilege():
             return StoreError(f"The task store {place} refuses: {_first_line(error)} Grant the user of --store this.")
         case psycopg.OperationalError() | psycopg.InterfaceError():

@@ -4,14 +4,16 @@ Candidates are looked for on a reading connection, and deleted in small transact
 changed meanwhile.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, tuple_, update
 
 from meadow.settings import Settings
-from meadow_api.store import schema
+from meadow_api.store import schema, weight
 from meadow_api.store.schema import tasks
+from meadow_api.store.weight import Kind
 from meadow_api.store.writer import prune_digests
 
 STEP = 1000
@@ -24,18 +26,18 @@ SAMPLES_KEPT = DAY
 GAPS_KEPT = 30 * DAY
 SCORES_KEPT = 8 * DAY
 
-FAILED = "FAILURE"
-
 
 @dataclass(frozen=True)
 class Limits:
-    """How long and how many. Ages are in days; 0 is no limit everywhere."""
+    """How long, how many, how large. Ages are in days; 0 is no limit everywhere."""
 
     days: float = 0.0
     failed_days: float = 0.0
     most: int = 0
     most_failed: int = 0
     most_bytes: int = 0
+    most_failed_bytes: int = 0
+    most_other_bytes: int = 0
     audit_days: float = 0.0
     stats_days: float = 0.0
 
@@ -48,59 +50,120 @@ class Limits:
             most=settings.max_tasks,
             most_failed=settings.max_failed_tasks,
             most_bytes=settings.max_store_bytes,
+            most_failed_bytes=settings.max_failed_bytes,
+            most_other_bytes=settings.max_other_bytes,
             audit_days=settings.retention_audit,
             stats_days=settings.retention_stats,
         )
 
 
 @dataclass(frozen=True)
-class Kind:
-    """Tasks that one rule is about: of one cluster, and the failed, the others, or (`None`) all."""
-
-    cluster: int
-    failed: bool | None
-
-    def conditions(self) -> tuple[ColumnElement[bool], ...]:
-        """The same in SQL."""
-        if self.failed is None:
-            return (tasks.c.cluster == self.cluster,)
-        state = tasks.c.state == FAILED if self.failed else tasks.c.state != FAILED
-        return (tasks.c.cluster == self.cluster, state)
-
-
-@dataclass(frozen=True)
 class Surplus:
-    """What is to go: the oldest `number` of the kind (all, if `None`) that are older than `before`."""
+    """What is to go: the oldest `number` of the kind (all, if `None`) that are older than `before`.
+
+    `floor` is how many tasks the cluster has afterwards, at least: where several processes share a store, another one
+    may delete the same surplus at the same time.
+    """
 
     kind: Kind
     before: float | None = None
     number: int | None = None
     reason: str = "age"
+    floor: int = 0
 
     def conditions(self) -> tuple[ColumnElement[bool], ...]:
         """The same in SQL, without the number."""
-        old = () if self.before is None else (tasks.c.timestamp < self.before,)
-        return (*self.kind.conditions(), *old)
+        return (*self.kind.conditions(), *self._old())
+
+    def conditions_on_rows(self) -> tuple[ColumnElement[bool], ...]:
+        """The same for rows that are named by their ids."""
+        return (*self.kind.conditions_on_rows(), *self._old())
+
+    def _old(self) -> tuple[ColumnElement[bool], ...]:
+        return () if self.before is None else (tasks.c.timestamp < self.before,)
 
 
-def surpluses(connection: Connection, limits: Limits, now: float) -> list[Surplus]:
-    """What is to go by now, by age and by number."""
+Gone = Mapping[Kind, int]
+"""How many of each kind are to go already, by rules that come before."""
+NONE_GONE: Gone = {}
+
+
+def by_age(connection: Connection, limits: Limits, now: float) -> list[Surplus]:
+    """What is too old."""
+    return [
+        Surplus(Kind(cluster.id, failed), before=now - days * DAY)
+        for cluster in _clusters(connection)
+        for failed, days in ((False, limits.days), (True, limits.failed_days))
+        if days > 0
+    ]
+
+
+def by_number(connection: Connection, limits: Limits, gone: Gone = NONE_GONE) -> list[Surplus]:
+    """What is too much, of all tasks or, with `most_failed`, of the failed and the others."""
+    apart = limits.most_failed > 0
+    rules = [(True, limits.most_failed), (False, limits.most)] if apart else [(None, limits.most)]
     found = []
-    for cluster in connection.execute(select(schema.clusters.c.id, schema.clusters.c.tasks)):
-        failed, others = Kind(cluster.id, True), Kind(cluster.id, False)
-        found += [
-            Surplus(kind, before=now - days * DAY)
-            for kind, days in ((others, limits.days), (failed, limits.failed_days))
-            if days > 0
-        ]
-        if limits.most_failed > 0:
-            number = _count(connection, failed)
-            found.append(Surplus(failed, number=number - limits.most_failed, reason="number"))
-            if limits.most > 0:
-                found.append(Surplus(others, number=cluster.tasks - number - limits.most, reason="number"))
-        elif limits.most > 0:
-            found.append(Surplus(Kind(cluster.id, None), number=cluster.tasks - limits.most, reason="number"))
-    return [surplus for surplus in found if surplus.number is None or surplus.number > 0]
+    for cluster in _clusters(connection):
+        for failed, most in rules:
+            kind = Kind(cluster.id, failed)
+            if most > 0 and (number := _left(connection, cluster, kind, gone) - most) > 0:
+                found.append(Surplus(kind, number=number, reason="number"))
+    return _with_floors(connection, found)
+
+
+def by_size(connection: Connection, limits: Limits, gone: Gone = NONE_GONE) -> list[Surplus]:
+    """What makes the failed tasks, or the others, larger than they may be."""
+    found = []
+    for cluster in _clusters(connection):
+        for failed, most in ((True, limits.most_failed_bytes), (False, limits.most_other_bytes)):
+            kind = Kind(cluster.id, failed)
+            if most <= 0 or (number := _left(connection, cluster, kind, gone)) <= 0:
+                continue
+            bytes_ = weight.average(connection, kind, number)
+            if number * bytes_ > most:
+                found.append(Surplus(kind, number=number - int(most / bytes_), reason="size"))
+    return _with_floors(connection, found)
+
+
+def oversize(connection: Connection, limits: Limits, gone: Gone = NONE_GONE) -> list[Surplus]:
+    """The oldest tasks of the cluster that has most, where the whole store is too large."""
+    largest = max(_clusters(connection), key=lambda cluster: int(cluster.tasks), default=None)
+    if limits.most_bytes <= 0 or largest is None:
+        return []
+    stored, kind = sum(int(cluster.tasks) for cluster in _clusters(connection)), Kind(largest.id, None)
+    left = stored - sum(gone.values())
+    used = weight.store_size(connection) * left / max(stored, 1)
+    number = min(int(left * (used - limits.most_bytes) / max(used, 1)) + LEAST, _left(connection, largest, kind, gone))
+    if used <= limits.most_bytes or number <= 0:
+        return []
+    return _with_floors(connection, [Surplus(kind, number=number, reason="size")])
+
+
+LEAST = 20
+"""Fewer at a time would not free a page."""
+
+
+def _clusters(connection: Connection) -> Sequence[Any]:
+    return connection.execute(select(schema.clusters).order_by(schema.clusters.c.id)).all()
+
+
+def _with_floors(connection: Connection, found: Sequence[Surplus]) -> list[Surplus]:
+    floors = {cluster.id: int(cluster.tasks) for cluster in _clusters(connection)}
+    for surplus in found:
+        floors[surplus.kind.cluster] -= surplus.number or 0
+    return [replace(surplus, floor=floors[surplus.kind.cluster]) for surplus in found]
+
+
+def _left(connection: Connection, cluster: Any, kind: Kind, gone: Gone) -> int:
+    """How many of the kind there are after those that are gone already."""
+    everything, failed, others = (Kind(kind.cluster, which) for which in (None, True, False))
+    gone_of = {each: gone.get(each, 0) for each in (everything, failed, others)}
+    stored = int(cluster.tasks)
+    if kind == everything:
+        return stored - sum(gone_of.values())
+    number = weight.count(connection, failed)
+    number = number if kind == failed else stored - number
+    return number - gone_of[kind] - gone_of[everything] * number // max(stored, 1)
 
 
 def candidates(connection: Connection, surplus: Surplus, after: float | None, most: int) -> list[tuple[int, float]]:
@@ -113,17 +176,22 @@ def candidates(connection: Connection, surplus: Surplus, after: float | None, mo
 
 def count_surplus(connection: Connection, surplus: Surplus) -> int:
     """How many would go."""
+    if surplus.number is not None and surplus.before is None:
+        return surplus.number
     number = int(connection.execute(select(func.count()).select_from(tasks).where(*surplus.conditions())).scalar_one())
     return number if surplus.number is None else min(number, surplus.number)
 
 
 def forget(connection: Connection, surplus: Surplus, ids: Sequence[int]) -> int:
     """Delete these, as far as they still belong to the surplus; gives how many went."""
-    gone = connection.execute(delete(tasks).where(tasks.c.id.in_(ids), *surplus.conditions())).rowcount
+    clusters = schema.clusters
+    ours = clusters.c.id == surplus.kind.cluster
+    if surplus.floor:
+        stored = int(connection.execute(select(clusters.c.tasks).where(ours)).scalar_one())
+        ids = ids[: max(0, stored - surplus.floor)]
+    gone = connection.execute(delete(tasks).where(tasks.c.id.in_(ids), *surplus.conditions_on_rows())).rowcount
     if gone:
-        clusters = schema.clusters
-        left = clusters.c.tasks - gone
-        connection.execute(update(clusters).where(clusters.c.id == surplus.kind.cluster).values(tasks=left))
+        connection.execute(update(clusters).where(ours).values(tasks=clusters.c.tasks - gone))
     return gone
 
 
@@ -132,46 +200,6 @@ def count_again(connection: Connection) -> None:
     clusters = schema.clusters
     number = select(func.count()).select_from(tasks).where(tasks.c.cluster == clusters.c.id).scalar_subquery()
     connection.execute(update(clusters).values(tasks=number))
-
-
-def _count(connection: Connection, kind: Kind) -> int:
-    return int(connection.execute(select(func.count()).select_from(tasks).where(*kind.conditions())).scalar_one())
-
-
-# -- size ---------------------------------------------------------------------------------------------------------
-
-LEAST_OVERSIZE = 20
-_SAMPLED = 500
-_INDEX_ENTRY = 40
-_ROW_HEADER = 28
-
-
-def size(connection: Connection) -> int:
-    """The bytes that are in use. PostgreSQL gives no space back when rows go, so there it is reckoned from rows."""
-    if connection.dialect.name == "sqlite":
-        pages, free, bytes_ = (
-            int(connection.exec_driver_sql(f"PRAGMA {name}").scalar() or 0)
-            for name in ("page_count", "freelist_count", "page_size")
-        )
-        return (pages - free) * bytes_
-    sample = f"SELECT avg(pg_column_size(t.*)) FROM (SELECT * FROM tasks ORDER BY id DESC LIMIT {_SAMPLED}) AS t"  # noqa: S608
-    row = float(connection.exec_driver_sql(sample).scalar() or 0.0)
-    stored = int(connection.execute(select(func.coalesce(func.sum(schema.clusters.c.tasks), 0))).scalar_one())
-    return int(stored * (row + _ROW_HEADER + _INDEX_ENTRY * (len(tasks.indexes) + 2)))
-
-
-def oversize(connection: Connection, limits: Limits, step: int) -> list[Surplus]:
-    """The oldest tasks of the cluster that has most, where the store is too large; no more than is needed."""
-    if limits.most_bytes <= 0:
-        return []
-    used = size(connection)
-    clusters = schema.clusters
-    largest = connection.execute(select(clusters).order_by(clusters.c.tasks.desc()).limit(1)).first()
-    if used <= limits.most_bytes or largest is None or largest.tasks == 0:
-        return []
-    stored = int(connection.execute(select(func.sum(clusters.c.tasks))).scalar_one())
-    needed = int(stored * (used - limits.most_bytes) / used) + LEAST_OVERSIZE
-    return [Surplus(Kind(largest.id, None), number=min(step, needed, largest.tasks), reason="size")]
 
 
 # -- history ------------------------------------------------------------------------------------------------------

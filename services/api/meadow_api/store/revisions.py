@@ -26,6 +26,10 @@ class NoStoreYet(StartRefused):
     """No Meadow has written there."""
 
 
+class OlderStore(StartRefused):
+    """An older Meadow has written it; who only reads it does not bring it up to date."""
+
+
 def bring_up_to_date(engine: Engine, place: str, *, before: Callable[[Connection], None]) -> None:
     """Make the tables where there are none, and migrate older ones; raises `StartRefused` for newer ones.
 
@@ -39,6 +43,7 @@ def bring_up_to_date(engine: Engine, place: str, *, before: Callable[[Connection
             mark(connection, HEAD)
             return
     if found != HEAD:
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # what it does is said here, in words
         from meadow_api.store.migrations.upgrade import upgrade  # Alembic takes longer to load than Meadow to start
 
         upgrade(engine, found, place)
@@ -50,7 +55,7 @@ def require_current(connection: Connection, place: str) -> None:
     if found is None:
         raise NoStoreYet(f"There is no task store in {place} yet: no Meadow has written it.")
     if found != HEAD:
-        raise StartRefused(
+        raise OlderStore(
             f"The task store {place} was written by an older Meadow (schema {found}, this one has {HEAD}). "
             "Bring it up to date with 'meadow store migrate', or by starting Meadow."
         )

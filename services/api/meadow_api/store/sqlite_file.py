@@ -1,10 +1,7 @@
 """The task store as a SQLite file: how it is opened, owned, and put aside when it is damaged."""
 
 import contextlib
-import errno
-import fcntl
 import logging
-import os
 import sqlite3
 import threading
 import time
@@ -15,7 +12,8 @@ from typing import IO, Any
 from sqlalchemy import Connection, Engine, create_engine, event, exc, inspect
 from sqlalchemy.pool import QueuePool
 
-from meadow.errors import StartRefused
+from meadow import file_lock
+from meadow.errors import FileHeld, StartRefused
 from meadow_api.errors import QueryTooSlow, StoreDamaged, StoreError, StoreRejected
 from meadow_api.search.functions import register
 from meadow_api.store import revisions, schema
@@ -143,25 +141,14 @@ class SqliteFile:
         beside = self.path.with_name(self.path.name + ".lock")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = beside.open("a+", encoding="utf-8")
+            self._lock = file_lock.hold(beside)
         except OSError as error:
             raise StartRefused(_unusable(self.path, error)) from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            owner = file.read().strip() or "another process"
-            file.close()
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise StartRefused(_unusable(self.path, error)) from error
+        except FileHeld as held:
             raise StartRefused(
-                f"The task store {self.path} is in use by {owner}, and one process at a time can write it. "
+                f"The task store {self.path} is in use by {held.owner}, and one process at a time can write it. "
                 "Stop that one, or give this one another --data-dir."
-            ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()}")
-        file.flush()
-        self._lock = file
+            ) from held
 
 
 def _unusable(path: Path, error: OSError) -> str:
@@ -242,10 +229,10 @@ def _translated(limit: float = 0.0) -> Iterator[None]:
 
 
 ADVICE = {
-    "full": "The disk is full. Make room; Meadow goes on by itself.",
+    "full": "The disk is full. Make room; a Meadow that runs goes on by itself.",
     "readonly": "It is read-only. Let the user that runs Meadow write the file and its directory.",
     "unable to open": "It cannot be opened. Let the user that runs Meadow read and write the file and its directory.",
-    "locked": "Another program holds its lock. Close that program; Meadow goes on by itself.",
+    "locked": "Another program holds its lock. Close that program; a Meadow that runs goes on by itself.",
 }
 
 

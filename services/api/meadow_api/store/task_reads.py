@@ -14,10 +14,10 @@ from meadow.queries import TaskList, TaskListQuery, TaskRow
 from meadow_api.errors import InvalidQuestion, SearchError
 from meadow_api.search.language import parse
 from meadow_api.search.tree import All, Node, Text
-from meadow_api.shapes import Task, line_of, task_of
+from meadow_api.shapes import Task, line_of, task_of, tasks_of
 from meadow_api.store.schema import tasks
 from meadow_api.store.task_order import Order
-from meadow_api.store.task_search import SECONDS, Found, TaskSearch, distinct, find_cluster, text_snapshot
+from meadow_api.store.task_search import SECONDS, Found, TaskSearch, distinct, find_cluster, is_one_of, text_snapshot
 
 __all__ = ["distinct", "find_cluster"]
 
@@ -125,7 +125,7 @@ def _as_page(found: Found, query: TaskListQuery, order: Order, onward: bool) -> 
         rows.reverse()
         ahead, behind = behind or order.after, ahead
     return TaskPage(
-        tasks=[task_of(row) for row in rows],
+        tasks=tasks_of(rows),
         next=None if ahead is None else _write_cursor(query.sort, True, ahead),
         previous=None if behind is None else _write_cursor(query.sort, False, behind),
         partial=found.partial,
@@ -173,7 +173,7 @@ def children_of(connection: Connection, cluster: int, uuids: Sequence[str]) -> d
     found: dict[str, list[str]] = {}
     statement = (
         select(tasks.c.parent_id, tasks.c.uuid)
-        .where(tasks.c.cluster == cluster, tasks.c.parent_id.in_(uuids))
+        .where(tasks.c.cluster == cluster, is_one_of(connection, uuids, tasks.c.parent_id))
         .limit(max(MOST_CHILDREN, 20 * len(uuids)))
     )
     for parent, child in connection.execute(statement):
@@ -192,7 +192,7 @@ def relatives_of(connection: Connection, cluster_name: str, task: Task, present:
     rows = list(connection.execute(of_cluster.where(tasks.c.uuid == root)))
     others = of_cluster.where(tasks.c.root_id == root, tasks.c.root_id != tasks.c.uuid).order_by(tasks.c.id)
     rows += connection.execute(others.limit(MOST_RELATIVES - len(rows)))
-    return [line_of(present(task_of(row)), LONGEST_TEXT // 4) for row in rows]
+    return _lines(rows, present)
 
 
 def newest_tasks(
@@ -200,5 +200,18 @@ def newest_tasks(
 ) -> list[TaskRow]:
     """The tasks received last."""
     statement = select(tasks).where(tasks.c.cluster == cluster, *conditions)
-    rows = connection.execute(statement.order_by(tasks.c.received.desc(), tasks.c.id.desc()).limit(limit))
-    return [line_of(present(task_of(row)), LONGEST_TEXT // 4) for row in rows]
+    rows = connection.execute(statement.order_by(tasks.c.received.desc(), tasks.c.id.desc()).limit(limit)).all()
+    return _lines(rows, present)
+
+
+def oldest_tasks(
+    connection: Connection, cluster: int, present: Present, limit: int, *conditions: ColumnElement[bool]
+) -> list[TaskRow]:
+    """The tasks received first."""
+    statement = select(tasks).where(tasks.c.cluster == cluster, *conditions)
+    rows = connection.execute(statement.order_by(tasks.c.received, tasks.c.id).limit(limit)).all()
+    return _lines(rows, present)
+
+
+def _lines(rows: Sequence[Any], present: Present) -> list[TaskRow]:
+    return [line_of(present(task), LONGEST_TEXT // 4) for task in tasks_of(rows)]

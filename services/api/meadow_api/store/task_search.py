@@ -11,17 +11,18 @@ Three ways, from the best to the last:
 """
 
 import contextlib
-import heapq
 import itertools
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, func, select
+from sqlalchemy import Column, ColumnElement, Connection, bindparam, func, select, union_all
 from sqlalchemy import text as sql_text
 
+from meadow.codec import encode
 from meadow_api.search.conditions import LOOKED_UP, Scope, bounds, column, condition, matches
 from meadow_api.search.text_index import Snapshot, State, TextIndex
 from meadow_api.search.tree import All, Marked, Node, Not, Range, Some, Text
@@ -69,12 +70,15 @@ class TaskSearch:
     def __post_init__(self) -> None:
         self.scope = Scope(self.now, self.connection.dialect.name, self.values)
         self.conjuncts = self.node.parts if isinstance(self.node, All) else () if self.node is None else (self.node,)
-        self.exact = [unindexed_text(column(name)) == value for name, value in self.pins.items()]
-        if self.node is not None:
-            self.exact.append(condition(self.node, self.scope))
         self.of_cluster = tasks.c.cluster == self.cluster
         # No index of the cluster looks useful for this one.
         self.of_cluster_unindexed = tasks.c.cluster + 0 == self.cluster
+
+    @cached_property
+    def exact(self) -> list[ColumnElement[bool]]:
+        """All that is demanded, as conditions that make no index look useful."""
+        found = [unindexed_text(column(name)) == value for name, value in self.pins.items()]
+        return found if self.node is None else [*found, condition(self.node, self.scope)]
 
     def page(self, order: Order, most: int) -> Found:
         """The first `most` rows that match, in order."""
@@ -182,7 +186,7 @@ class TaskSearch:
 
     def _branches(self, order: Order) -> list[list[ColumnElement[bool]]] | None:
         """Conditions of statements that an index answers in order, and that together are the search."""
-        if not self.exact:
+        if not self.pins and self.node is None:
             return [[]]
         if order.columns[0] is not tasks.c.received or set(self.pins) - set(LOOKED_UP):
             return None
@@ -205,15 +209,17 @@ class TaskSearch:
         ]
 
     def _merged(self, branches: list[list[ColumnElement[bool]]], order: Order, most: int) -> list[Any]:
-        wanted = select(tasks) if len(branches) == 1 else select(*order.columns)
-        found = []
-        for conditions in branches:
-            statement = wanted.where(self.of_cluster, *conditions)
-            found.append(list(self.connection.execute(order.apply(statement).limit(most)).all()))
-        if len(found) == 1:
-            return found[0]
-        merged = heapq.merge(*found, key=tuple, reverse=order.descending)
-        return self._rows_of([row[-1] for row in itertools.islice(merged, most)])
+        if not branches:
+            return []
+        if len(branches) == 1:
+            statement = select(tasks).where(self.of_cluster, *branches[0])
+            return list(self.connection.execute(order.apply(statement).limit(most)).all())
+        behind = [] if order.after is None else [order.behind(order.after)]
+        each = [select(*order.columns).where(self.of_cluster, *branch, *behind) for branch in branches]
+        merged = union_all(*each)
+        keys = [merged.selected_columns[key.name] for key in order.columns]
+        ordered = merged.order_by(*(key.desc() if order.descending else key.asc() for key in keys)).limit(most)
+        return self._rows_of([row[-1] for row in self.connection.execute(ordered)])
 
     def _rows_of(self, ids: Sequence[int]) -> list[Any]:
         """The rows with these numbers, in this order."""
@@ -329,15 +335,18 @@ _INDEXED_COLUMNS = {
 
 def find_cluster(connection: Connection, name: str) -> int | None:
     """The cluster's number, `None` when nothing is known of it."""
-    return connection.execute(select(schema.clusters.c.id).where(schema.clusters.c.name == name)).scalar()
+    return connection.execute(_CLUSTER, {"name": name}).scalar()
 
 
-def is_one_of(connection: Connection, ids: Sequence[int]) -> ColumnElement[bool]:
-    """The row's number is one of these: as one value on SQLite, so that the statement is always the same."""
+_CLUSTER = select(schema.clusters.c.id).where(schema.clusters.c.name == bindparam("name"))
+
+
+def is_one_of(connection: Connection, values: Sequence[Any], key: Column[Any] = tasks.c.id) -> ColumnElement[bool]:
+    """The row's number, or another key, is one of these: as one value on SQLite, so that the statement is the same."""
     if connection.dialect.name == "sqlite":
-        listed = func.json_each("[" + ",".join(map(str, ids)) + "]").table_valued("value")
-        return tasks.c.id.in_(select(listed.c.value))
-    return tasks.c.id.in_(list(ids))
+        listed = func.json_each(encode(list(values)).decode()).table_valued("value")
+        return key.in_(select(listed.c.value))
+    return key.in_(list(values))
 
 
 @contextlib.contextmanager

@@ -33,6 +33,12 @@ class Header(Struct, tag="meadow-store", tag_field="type", kw_only=True, frozen=
     written: float = 0.0
 
 
+class End(Struct, tag="meadow-store-end", tag_field="type", kw_only=True, frozen=True):
+    """The last line: without it, the export was interrupted."""
+
+    lines: int = 0
+
+
 class TaskLine(Struct, tag="task", tag_field="type", kw_only=True, frozen=True, omit_defaults=True):
     """One task. `state` is told for readers; it follows from the record."""
 
@@ -69,7 +75,7 @@ class AuditLine(Struct, tag="audit", tag_field="type", kw_only=True, frozen=True
     seconds: float | None = None
 
 
-Line: TypeAlias = Header | TaskLine | WorkerLine | AuditLine
+Line: TypeAlias = Header | TaskLine | WorkerLine | AuditLine | End
 
 encode_line = msgspec.json.Encoder().encode
 decode_line = msgspec.json.Decoder(Line).decode
@@ -116,7 +122,7 @@ def audit_lines(connection: Connection, after: int) -> tuple[list[AuditLine], in
 
 def write_lines(connection: Connection, lines: Sequence[Line]) -> int:
     """Merge the lines into the store; gives how many of them were new."""
-    kinds = sorted((line for line in lines if not isinstance(line, Header)), key=_group)
+    kinds = sorted((line for line in lines if not isinstance(line, Header | End)), key=_group)
     added = 0
     for (kind, cluster_name), group in groupby(kinds, key=_group):
         cluster = cluster_id(connection, cluster_name)

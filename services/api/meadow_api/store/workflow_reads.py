@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from meadow_api.shapes import Task, task_of
+from meadow_api.shapes import Task, task_of, tasks_of
 from meadow_api.store.schema import tasks
 from meadow_api.store.task_reads import Present, find_cluster
 
@@ -36,7 +36,7 @@ def find_members(connection: Connection, cluster_name: str, uuid: str, present: 
     rows += connection.execute(others.limit(MOST + 1 - len(rows)))
     if not rows:
         return None
-    found = [present(task_of(row)) for row in rows[:MOST]]
+    found = [present(task) for task in tasks_of(rows[:MOST])]
     if own is not None and all(task["uuid"] != uuid for task in found):
         found.append(present(task_of(own)))
     return Members(root, found, len(rows) <= MOST)

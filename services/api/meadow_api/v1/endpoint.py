@@ -20,6 +20,8 @@ from meadow_api.store import schema
 from meadow_api.store.database import Database
 from meadow_api.v1 import replies
 from meadow_api.v1.parameters import Refused, read_parameters
+from meadow_api.v1.replies import Answer
+from meadow_api.v1.sharing import Sharing
 
 log = logging.getLogger(__name__)
 
@@ -54,15 +56,15 @@ class Reading:
         """Run `work` on a snapshot of the store, in a thread."""
         return await self.database.read(work)
 
-    async def mark(self) -> bytes:
+    def mark(self, connection: Connection) -> bytes:
         """What the store holds, in few bytes: they differ when an answer may."""
+        positions = [list(row) for row in connection.execute(_POSITIONS)]
+        stored = connection.execute(_STORED).scalars().all()
+        return encode(int(self.clock() / SLICE)) + encode([positions, stored])
 
-        def work(connection: Connection) -> bytes:
-            positions = connection.execute(select(schema.positions).order_by(schema.positions.c.stream)).all()
-            stored = connection.execute(select(schema.clusters.c.tasks).order_by(schema.clusters.c.id)).scalars().all()
-            return encode([[list(row) for row in positions], stored])
 
-        return encode(int(self.clock() / SLICE)) + await self.read(work)
+_POSITIONS = select(schema.positions).order_by(schema.positions.c.stream)
+_STORED = select(schema.clusters.c.tasks).order_by(schema.clusters.c.id)
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """`load` gives the answer, which goes out as JSON; or `serve` writes a reply of its own of the types `kinds`.
+    """One of three gives the answer: `find` reads it from the store in a thread, `load` gets it otherwise, and `serve`
+    writes a reply of its own of the types `kinds`.
 
-    `steady`: the answer depends on the store alone, so that its position can stand for it. `missing`: 404 is possible.
+    What `find` gives depends on the store alone, so that its position can stand for it. `missing`: 404 is possible.
     """
 
     path: str
@@ -85,10 +88,10 @@ class Endpoint:
     summary: str
     parameters: type[Struct] = NoParameters
     answer: Any = None
+    find: Callable[[Connection, Any], Any] | None = None
     load: Callable[[Any], Awaitable[Any]] | None = None
     serve: Callable[[web.Request, Any], Awaitable[web.StreamResponse]] | None = None
     kinds: tuple[str, ...] = ("application/json",)
-    steady: bool = False
     missing: bool = False
     also: dict[int, str] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
@@ -102,15 +105,18 @@ class Endpoint:
 def routes(endpoints: Sequence[Endpoint], reading: Reading) -> list[web.RouteDef]:
     """The routes, and JSON for what is not among them."""
     found: list[web.RouteDef] = []
+    sharing = Sharing(reading.database)
     for endpoint in endpoints:
-        found.append(web.get(endpoint.pattern, handler(endpoint, reading)))
+        found.append(web.get(endpoint.pattern, handler(endpoint, reading, sharing)))
         found.append(web.route("*", endpoint.pattern, _not_allowed))
     found.append(web.route("*", BASE, _unknown))
     found.append(web.route("*", BASE + "/{rest:.*}", _unknown))
     return found
 
 
-def handler(endpoint: Endpoint, reading: Reading) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def handler(
+    endpoint: Endpoint, reading: Reading, sharing: Sharing
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Reads parameters, answers, and tells what is wrong in one shape."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -118,7 +124,9 @@ def handler(endpoint: Endpoint, reading: Reading) -> Callable[[web.Request], Awa
             parameters = read_parameters(request, endpoint.parameters)
             if endpoint.serve is not None:
                 return await endpoint.serve(request, parameters)
-            return await _load(endpoint, reading, request, parameters)
+            if endpoint.find is not None:
+                return await _find(endpoint.find, endpoint, sharing, reading, request, parameters)
+            return await _load(endpoint, request, parameters)
         except Refused as exc:
             return replies.problem(exc.status, exc.problem)
         except SearchError as exc:
@@ -139,19 +147,42 @@ def search_problem(message: str, position: int | None, hint: str) -> Problem:
     return Problem(error="invalid-search", message=message, hint=hint or HELP, position=position)
 
 
-async def _load(endpoint: Endpoint, reading: Reading, request: web.Request, parameters: Struct) -> web.StreamResponse:
+async def _load(endpoint: Endpoint, request: web.Request, parameters: Struct) -> web.StreamResponse:
     if endpoint.load is None:
-        raise AssertionError(f"{endpoint.name} neither loads nor serves")
-    etag = None
-    if endpoint.steady:
-        asked = [endpoint.name.encode(), encode(parameters), request.path.encode("utf-8", "replace")]
-        etag = replies.etag_of(await reading.mark(), *asked)
+        raise AssertionError(f"{endpoint.name} neither finds nor loads nor serves")
+    return await replies.json(request, await endpoint.load(parameters))
+
+
+async def _find(
+    find: Callable[[Connection, Any], Any],
+    endpoint: Endpoint,
+    sharing: Sharing,
+    reading: Reading,
+    request: web.Request,
+    parameters: Struct,
+) -> web.StreamResponse:
+    """Everything that takes time happens in one visit to a reading thread."""
+    asked = (endpoint.name.encode(), encode(parameters), request.path.encode("utf-8", "replace"))
+    packing = replies.takes_gzip(request)
+
+    def work(connection: Connection) -> Answer:
+        commits = sharing.commits()
+        etag = replies.etag_of(reading.mark(connection), *asked)
         if replies.matches(request, etag):
-            return replies.unchanged(etag)
-    answer = await endpoint.load(parameters)
-    if getattr(answer, "partial", False):  # asked again, it may be whole
-        etag = None
-    return await replies.json(request, answer, etag=etag)
+            return Answer(etag)
+        kept = sharing.kept((commits, packing, etag))
+        if kept is not None:
+            return kept
+        found = find(connection, parameters)
+        body = encode(found)
+        if getattr(found, "partial", False):  # asked again, it may be whole
+            return replies.answer_of(request, body, replies.etag_of(body))
+        answer = replies.answer_of(request, body, etag)
+        if commits is not None:
+            sharing.keep((commits, packing, etag), answer)
+        return answer
+
+    return replies.reply(await sharing.answer((*asked, packing, request.headers.get("If-None-Match")), work))
 
 
 async def _not_allowed(request: web.Request) -> web.StreamResponse:

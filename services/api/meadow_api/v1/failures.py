@@ -88,9 +88,9 @@ class Failures(Struct, frozen=True, kw_only=True):
 def endpoints(reading: Reading) -> list[Endpoint]:
     """The endpoints of this resource."""
 
-    async def list_failures(given: FailuresParameters) -> Failures:
+    def list_failures(connection: Connection, given: FailuresParameters) -> Failures:
         until = reading.clock() if given.until is None else given.until
-        return await reading.read(lambda c: read_failures(c, reading, given, until))
+        return read_failures(connection, reading, given, until)
 
     return [
         Endpoint(
@@ -99,8 +99,7 @@ def endpoints(reading: Reading) -> list[Endpoint]:
             summary="Failures grouped by exception and place: how many, since when, on which workers",
             parameters=FailuresParameters,
             answer=Failures,
-            load=list_failures,
-            steady=True,
+            find=list_failures,
             examples=(Example("The last hour", "seconds=3600"), Example("What is new", "sort=first_seen&limit=5")),
         )
     ]

@@ -6,6 +6,7 @@ A Struct of parameters has fields of these types only, each perhaps `| None`: st
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -51,7 +52,7 @@ def refused(message: str, hint: str = "", *, status: int = 400, error: str = "in
 def read_parameters(request: web.Request, type_: type[P]) -> P:
     """The request's parameters, those of the path included; raises `Refused`."""
     given = {**_query(request.rel_url.raw_query_string), **_of_path(request)}
-    fields = {field.encode_name: field for field in _fields(type_)}
+    fields = _fields(type_)
     unknown = sorted(set(given) - set(fields))
     if unknown:
         raise refused(f"There is no parameter {unknown[0][:50]!r} here.", _known(fields))
@@ -128,11 +129,12 @@ def _matching(name: str, text: str, pattern: re.Pattern[str], what: str) -> str:
     return text
 
 
-def _fields(type_: type[Struct]) -> tuple[inspect.Field, ...]:
+@cache
+def _fields(type_: type[Struct]) -> Mapping[str, inspect.Field]:
     shape = inspect.type_info(type_)
     if not isinstance(shape, inspect.StructType):
         raise TypeError(f"{type_} is not a Struct")
-    return shape.fields
+    return {field.encode_name: field for field in shape.fields}
 
 
 def _known(fields: Mapping[str, inspect.Field]) -> str:

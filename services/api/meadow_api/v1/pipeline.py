@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from meadow.queries import CollectorState, Pipeline, PipelineQuery
+from meadow.queries import CollectorState, Pipeline, PipelineQuery, StreamProgress
 from meadow_api.answers import Answers
 from meadow_api.store import pipeline_reads, queue_reads
 from meadow_api.v1 import replies
@@ -28,30 +28,21 @@ class CollectorHealth(CollectorState, frozen=True, kw_only=True):
     age: float | None = None
 
 
-class FollowerHealth(Struct, frozen=True, kw_only=True):
-    """How reading one stream goes; see `StreamProgress`."""
-
-    position: int
-    behind: int
-    events: int
-    invalid: int
-    repeated: int
-    rejected: int
-    error: str | None = None
-
-
 class Health(Struct, frozen=True, kw_only=True):
     """`ok`: facts reach the store. `streams` are those that are read, by name.
 
-    `writes` says that this process writes the store; of several that share one, one does.
+    `writes` says that this process writes the store; of several that share one, one does. `loop_lag` is the seconds
+    by which its event loop was late at most, lately; `services` are the states of those that run in it, by name.
     """
 
     ok: bool
     now: float
     error: str | None = None
     writes: bool = True
-    streams: dict[str, FollowerHealth]
+    streams: dict[str, StreamProgress]
     collector: CollectorHealth
+    loop_lag: float
+    services: dict[str, dict[str, Any]]
 
 
 def endpoints(reading: Reading, answers: Answers, health: Callable[[], dict[str, Any]]) -> list[Endpoint]:

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import hashlib
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -27,26 +28,44 @@ def problem(status: int, what: Problem) -> web.Response:
     return web.Response(status=status, body=encode(what), headers=headers)
 
 
-async def json(
-    request: web.Request, value: Any, *, etag: str | None = None, status: int = 200, kind: str = JSON_TYPE
-) -> web.Response:
-    """The value, or 304 when the client has it. Without an `etag` the bytes themselves make one."""
+@dataclass(frozen=True)
+class Answer:
+    """What goes out: bytes, perhaps packed, and their validator; no bytes where the client has them."""
+
+    etag: str
+    body: bytes | None = None
+    packed: bool = False
+
+
+async def json(request: web.Request, value: Any, *, status: int = 200, kind: str = JSON_TYPE) -> web.Response:
+    """The value, or 304 when the client has it: the bytes themselves make the validator."""
     body = value if isinstance(value, bytes) else encode(value)
-    headers = {"Content-Type": kind, "Cache-Control": FRESH, "Vary": "Accept-Encoding"}
     if status != 200:
-        return web.Response(status=status, body=body, headers={**headers, "Cache-Control": UNKEPT})
-    headers["ETag"] = etag or etag_of(body)
-    if matches(request, headers["ETag"]):
-        return unchanged(headers["ETag"])
+        headers = {"Content-Type": kind, "Cache-Control": UNKEPT, "Vary": "Accept-Encoding"}
+        return web.Response(status=status, body=body, headers=headers)
+    if len(body) < LARGE:
+        return reply(answer_of(request, body, etag_of(body)), kind)
+    return reply(await asyncio.to_thread(answer_of, request, body, etag_of(body)), kind)
+
+
+def answer_of(request: web.Request, body: bytes, etag: str) -> Answer:
+    """The bytes as the client wants them. To be called in a thread where they are many."""
+    if matches(request, etag):
+        return Answer(etag)
     if len(body) >= WORTH_PACKING and takes_gzip(request):
+        return Answer(etag, gzip.compress(body, PACKING, mtime=0), packed=True)
+    return Answer(etag, body)
+
+
+def reply(answer: Answer, kind: str = JSON_TYPE) -> web.Response:
+    """The answer over HTTP; 304 when the client has it."""
+    headers = {"ETag": answer.etag, "Cache-Control": FRESH, "Vary": "Accept-Encoding"}
+    if answer.body is None:
+        return web.Response(status=304, headers=headers)
+    headers["Content-Type"] = kind
+    if answer.packed:
         headers["Content-Encoding"] = "gzip"
-        body = _packed(body) if len(body) < LARGE else await asyncio.to_thread(_packed, body)
-    return web.Response(status=status, body=body, headers=headers)
-
-
-def unchanged(etag: str) -> web.Response:
-    """304: what the client has is still so."""
-    return web.Response(status=304, headers={"ETag": etag, "Cache-Control": FRESH, "Vary": "Accept-Encoding"})
+    return web.Response(body=answer.body, headers=headers)
 
 
 def etag_of(*parts: bytes) -> str:
@@ -68,7 +87,3 @@ def takes_gzip(request: web.Request) -> bool:
     """Whether the client reads gzip."""
     given = request.headers.get("Accept-Encoding", "").lower()
     return "gzip" in given and _NO_GZIP.search(given) is None
-
-
-def _packed(body: bytes) -> bytes:
-    return gzip.compress(body, PACKING, mtime=0)

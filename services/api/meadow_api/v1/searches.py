@@ -3,8 +3,10 @@
 from typing import Annotated
 
 from msgspec import Meta, Struct
+from sqlalchemy import Connection
 
-from meadow_api.search.suggest import Suggestions, suggest
+from meadow.queries import Suggestions
+from meadow_api.search.suggest import suggest
 from meadow_api.v1.endpoint import Endpoint, Example, Reading
 
 
@@ -21,9 +23,9 @@ class SuggestParameters(Struct, frozen=True, kw_only=True):
 def endpoints(reading: Reading) -> list[Endpoint]:
     """The endpoints of this resource."""
 
-    async def show_suggestions(given: SuggestParameters) -> Suggestions:
+    def show_suggestions(connection: Connection, given: SuggestParameters) -> Suggestions:
         position = len(given.q) if given.position is None else given.position
-        return await reading.read(lambda c: suggest(c, reading.cluster, given.q, position))
+        return suggest(connection, reading.cluster, given.q, position)
 
     return [
         Endpoint(
@@ -32,8 +34,7 @@ def endpoints(reading: Reading) -> list[Endpoint]:
             summary="What may come next in a search: fields, states, names, workers, queues, times",
             parameters=SuggestParameters,
             answer=Suggestions,
-            load=show_suggestions,
-            steady=True,
+            find=show_suggestions,
             examples=(Example("States that begin with F", "q=state:F"),),
         )
     ]

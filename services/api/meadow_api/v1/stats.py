@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
+from sqlalchemy import Connection
 
 from meadow_api.store.stats_reads import Labelled, Series, read_labels, read_series
 from meadow_api.v1.endpoint import Endpoint, Example, Reading
@@ -48,16 +49,14 @@ class Labels(Struct, frozen=True, kw_only=True):
 def endpoints(reading: Reading) -> list[Endpoint]:
     """The endpoints of this resource."""
 
-    async def show_stats(given: StatsParameters) -> Series:
+    def show_stats(connection: Connection, given: StatsParameters) -> Series:
         dimension, label = _chosen(given)
         since, until, now = _window(reading, given.seconds, given.until)
-        return await reading.read(
-            lambda c: read_series(c, reading.cluster, dimension, label, since, until, given.step, now)
-        )
+        return read_series(connection, reading.cluster, dimension, label, since, until, given.step, now)
 
-    async def list_labels(given: LabelsParameters) -> Labels:
+    def list_labels(connection: Connection, given: LabelsParameters) -> Labels:
         since, until, now = _window(reading, given.seconds, given.until)
-        found = await reading.read(lambda c: read_labels(c, reading.cluster, given.by, since, until, given.limit, now))
+        found = read_labels(connection, reading.cluster, given.by, since, until, given.limit, now)
         return Labels(by=given.by, since=since, until=until, labels=found)
 
     return [
@@ -67,8 +66,7 @@ def endpoints(reading: Reading) -> list[Endpoint]:
             summary="Counts of events over time, and percentiles of queue wait, prefetch wait and run time",
             parameters=StatsParameters,
             answer=Series,
-            load=show_stats,
-            steady=True,
+            find=show_stats,
             also={422: "Two of name, queue and worker are given."},
             examples=(Example("A day of one task by the hour", "name=proj.add&seconds=86400&step=3600"),),
         ),
@@ -78,8 +76,7 @@ def endpoints(reading: Reading) -> list[Endpoint]:
             summary="The same as one total for each task name, queue or worker",
             parameters=LabelsParameters,
             answer=Labels,
-            load=list_labels,
-            steady=True,
+            find=list_labels,
             examples=(Example("Which queue waits longest", "by=queue&seconds=3600"),),
         ),
     ]

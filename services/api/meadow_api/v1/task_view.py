@@ -1,5 +1,7 @@
 """A task as version 1 shows it: names that say what they are, and only the fields that were asked for."""
 
+from collections.abc import Sequence
+from itertools import repeat
 from typing import Any, Literal, TypeAlias, get_args
 
 from msgspec import UNSET, Struct, UnsetType
@@ -53,7 +55,7 @@ LISTED: tuple[Field, ...] = tuple(f for f in FIELDS if f not in ("traceback", "c
 EXPORTED: tuple[Field, ...] = tuple(f for f in FIELDS if f != "children")
 
 
-class TaskView(Struct, frozen=True, kw_only=True):
+class TaskView(Struct, frozen=True):
     """One task. Times are UTC epoch seconds by the workers' clocks; `updated` is the newest event's.
 
     `args`, `kwargs` and `result` are reprs as Celery sends them (cut by Celery at 1,024 characters). `cut` names the
@@ -101,15 +103,35 @@ _OTHER_NAMES = {"updated": "timestamp", "root": "root_id", "parent": "parent_id"
 
 def values_of(task: Task, fields: tuple[Field, ...]) -> dict[str, Any]:
     """The values of those fields, in that order."""
-    return {field: task.get(_OTHER_NAMES.get(field, field)) for field in fields}
+    return {field: task[_OTHER_NAMES.get(field, field)] for field in fields}
 
 
-def view_of(task: Task, fields: tuple[Field, ...], longest: int | None = None) -> TaskView:
-    """The task with those fields, its texts cut to `longest` characters if that is given."""
-    values = values_of(task, fields)
-    if longest is None:
-        return TaskView(**values)
-    cut = [key for key in TEXTS if isinstance(values.get(key), str) and len(values[key]) > longest]
-    for key in cut:
-        values[key] = shortened(values[key], longest)
-    return TaskView(**values, cut=cut) if cut else TaskView(**values)
+def view_of(task: Task, fields: tuple[Field, ...]) -> TaskView:
+    """The task with those fields, its texts whole."""
+    return views_of([task], fields)[0]
+
+
+def views_of(tasks: Sequence[Task], fields: tuple[Field, ...], longest: int | None = None) -> list[TaskView]:
+    """The tasks with those fields, their texts cut to `longest` characters if that is given."""
+    if not tasks:
+        return []
+    # Column by column: a page is put together by few calls instead of some for each value.
+    columns: dict[str, list[Any]] = {}
+    for field in fields:
+        key = _OTHER_NAMES.get(field, field)
+        columns[field] = [task[key] for task in tasks]
+    cut = {} if longest is None else _shorten(columns, longest)
+    values = (columns.get(field, repeat(UNSET)) for field in FIELDS)
+    return list(map(TaskView, *values, (cut.get(number, UNSET) for number in range(len(tasks)))))
+
+
+def _shorten(columns: dict[str, list[Any]], longest: int) -> dict[int, list[str]]:
+    """Cut the long texts, and name those that were, by the number of the task."""
+    cut: dict[int, list[str]] = {}
+    for key in TEXTS:
+        texts = columns.get(key, [])
+        for number, text in enumerate(texts):
+            if isinstance(text, str) and len(text) > longest:
+                texts[number] = shortened(text, longest)
+                cut.setdefault(number, []).append(key)
+    return cut

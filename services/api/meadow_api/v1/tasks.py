@@ -10,7 +10,7 @@ from meadow_api.store import attempt_reads, audit_reads, task_reads
 from meadow_api.timeline import Moment, moments_of, presented
 from meadow_api.v1.endpoint import Endpoint, Example, Reading, search_problem
 from meadow_api.v1.parameters import Cursor, Refused, Word, refused
-from meadow_api.v1.task_view import FIELDS, LISTED, Field, TaskView, view_of
+from meadow_api.v1.task_view import FIELDS, LISTED, Field, TaskView, view_of, views_of
 
 MOST_TEXT = 2_000_000
 """Characters of texts that one page may hold."""
@@ -89,7 +89,7 @@ class TaskDetail(Struct, frozen=True, kw_only=True):
 def endpoints(reading: Reading) -> list[Endpoint]:
     """The endpoints of this resource."""
 
-    async def list_tasks(given: TasksParameters) -> TaskPage:
+    def list_tasks(connection: Connection, given: TasksParameters) -> TaskPage:
         query = TaskListQuery(
             cluster=reading.cluster,
             search=given.q,
@@ -102,10 +102,10 @@ def endpoints(reading: Reading) -> list[Endpoint]:
             cursor=given.cursor,
         )
         longest = min(given.text, MOST_TEXT // (5 * given.limit))
-        return await reading.read(lambda c: read_page(c, query, reading, given.fields, longest))
+        return read_page(connection, query, reading, given.fields, longest)
 
-    async def show_task(given: TaskParameters) -> TaskDetail:
-        return await reading.read(lambda c: read_task(c, reading, given.uuid))
+    def show_task(connection: Connection, given: TaskParameters) -> TaskDetail:
+        return read_task(connection, reading, given.uuid)
 
     return [
         Endpoint(
@@ -114,8 +114,7 @@ def endpoints(reading: Reading) -> list[Endpoint]:
             summary="A page of tasks: searched, filtered, sorted",
             parameters=TasksParameters,
             answer=TaskPage,
-            load=list_tasks,
-            steady=True,
+            find=list_tasks,
             also={422: "The search or the cursor makes no sense; `position` says where."},
             examples=(
                 Example("What failed last", "state=FAILURE&limit=10"),
@@ -128,8 +127,7 @@ def endpoints(reading: Reading) -> list[Endpoint]:
             summary="One task, with its attempts and its timeline",
             parameters=TaskParameters,
             answer=TaskDetail,
-            load=show_task,
-            steady=True,
+            find=show_task,
             missing=True,
         ),
     ]
@@ -143,7 +141,7 @@ def read_page(
     if page.error is not None:
         raise Refused(422, search_problem(page.error, page.error_position, page.error_hint))
     return TaskPage(
-        tasks=[view_of(reading.present(task), fields, longest) for task in page.tasks],
+        tasks=views_of([reading.present(task) for task in page.tasks], fields, longest),
         next=page.next,
         previous=page.previous,
         partial=page.partial,

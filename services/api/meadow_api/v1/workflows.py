@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 from msgspec import Meta, Struct
+from sqlalchemy import Connection
 
 from meadow_api.shapes import ENDINGS, Task, ended_at
 from meadow_api.store.workflow_reads import Members, find_members
@@ -57,8 +58,8 @@ class Workflow(Struct, frozen=True, kw_only=True):
 def endpoints(reading: Reading) -> list[Endpoint]:
     """The endpoints of this resource."""
 
-    async def show_workflow(given: WorkflowParameters) -> Workflow:
-        found = await reading.read(lambda c: find_members(c, reading.cluster, given.uuid, reading.present))
+    def show_workflow(connection: Connection, given: WorkflowParameters) -> Workflow:
+        found = find_members(connection, reading.cluster, given.uuid, reading.present)
         if found is None:
             raise refused(
                 f"Nothing is known of a workflow with the task {given.uuid[:200]!r}.", status=404, error="not-found"
@@ -72,8 +73,7 @@ def endpoints(reading: Reading) -> list[Endpoint]:
             summary="The tree of tasks that came from one root, with states and times",
             parameters=WorkflowParameters,
             answer=Workflow,
-            load=show_workflow,
-            steady=True,
+            find=show_workflow,
             missing=True,
         )
     ]

@@ -35,7 +35,6 @@ def missing(found: str) -> list[Script]:
 
 def upgrade(engine: Engine, found: str, place: str, *, to: str = HEAD) -> None:
     """Bring the tables from revision `found` to revision `to`."""
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # what it does is said here, in words
     for script in missing(found):
         if int(script.revision) > int(to):
             return
