@@ -3,7 +3,7 @@
 import time
 
 from meadow import subjects
-from meadow.events import TaskFailed, TaskReceived, TaskRetried, TaskStarted, WorkerOffline
+from meadow.events import TaskFailed, TaskReceived, TaskRetried, TaskStarted, TaskSucceeded, WorkerOffline
 from meadow.testing import eventually
 from tests.integration.api_service import heartbeat
 from tests.integration.web_stage import MakeContext, web_stage
@@ -31,6 +31,23 @@ async def test_a_retried_task_shows_each_attempt_with_its_worker_and_error(make_
     assert page.html.count('<td class="c-number">') == 2
 
 
+async def test_what_succeeded_in_the_end_does_not_look_as_if_it_failed(make_context: MakeContext) -> None:
+    now = time.time()
+    base = {"uuid": "again", "hostname": "w1@h", "seen": now, "pid": 7}
+    async with web_stage(make_context) as stage:
+        await stage.say(
+            TaskReceived(**base, timestamp=now - 9, clock=1, name="proj.flaky"),
+            TaskStarted(**base, timestamp=now - 8, clock=2),
+            TaskRetried(**base, timestamp=now - 7, clock=3, exception="Timeout('first')", traceback="one"),
+            TaskReceived(**base, timestamp=now - 6, clock=4, name="proj.flaky", retries=1),
+            TaskStarted(**base, timestamp=now - 5, clock=5),
+            TaskSucceeded(**base, timestamp=now - 4, clock=6, result="'ok'", runtime=1.0),
+        )
+        page = await stage.get("/task/again")
+    assert not page.all("p", class_="exception mono")
+    assert "Timeout('first')" in page.one("table", class_="attempts").text
+
+
 async def test_a_task_that_ran_once_has_no_table_of_attempts(make_context: MakeContext) -> None:
     async with web_stage(make_context) as stage:
         await stage.fill()
@@ -54,4 +71,26 @@ async def test_a_task_whose_worker_went_away_says_so(make_context: MakeContext) 
             return "Probably lost: w1@h shut down while it ran" in (await stage.get("/task/held")).words()
 
         await eventually(told)
-        assert (await stage.get("/task/held")).one("span", class_="state s-lost").text == "?Lost"
+        page = await stage.get("/task/held")
+        assert page.one("span", class_="state s-lost").text == "?Lost"
+        assert "Ran until lost 8.0 s" in page.words()
+        assert "With acks_late, the broker hands it to another worker by itself." in page.words()
+        for listed in (await stage.get("/tasks"), await stage.get("/tasks?search=is:lost")):
+            assert "?Lost" in listed.one("tr", data_href="/task/held").text.replace("\n", "")
+            assert not [time for time in listed.all("time") if "data-lasts" in time.attributes]
+        assert "Running longest" not in (await stage.get("/")).words()
+
+
+async def test_the_first_screen_shows_what_has_run_longest(make_context: MakeContext) -> None:
+    now = time.time()
+    async with web_stage(make_context) as stage:
+        for number in range(20):
+            base = {"uuid": f"run-{number:02}", "hostname": "w1@h", "seen": now, "pid": 7}
+            at = now - 100 + number
+            await stage.say(
+                TaskReceived(**base, timestamp=at, clock=1, name="proj.long"),
+                TaskStarted(**base, timestamp=at, clock=2),
+            )
+        page = await stage.get("/")
+        shown = [row.attributes["data-href"] for row in page.all("tr") if "data-href" in row.attributes]
+        assert [link for link in shown if "run-" in link] == [f"/task/run-{number:02}" for number in range(8)]

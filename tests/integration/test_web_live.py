@@ -38,6 +38,16 @@ async def test_the_page_of_an_unknown_task_fills_in_with_its_first_event(make_co
         assert "RECEIVED" in (await hear_until(tab, "RECEIVED"))["html"]
 
 
+async def test_the_page_of_an_unknown_worker_fills_in_with_its_first_heartbeat(make_context: MakeContext) -> None:
+    async with web_stage(make_context) as stage:
+        page = await stage.get("/worker/w1@h", status=404)
+        assert "Unknown worker 'w1@h'" in page.words()
+        tab = await stage.tab("/worker/w1@h", have=page.one("main").attributes["data-digest"])
+        assert await hear(tab) == {"type": "fresh"}
+        await stage.say(heartbeat("w1@h"), kind=subjects.WORKERS)
+        assert "s-online" in (await hear_until(tab, "s-online"))["html"]
+
+
 async def test_a_page_that_is_up_to_date_is_not_sent_again(make_context: MakeContext) -> None:
     async with web_stage(make_context) as stage:
         await stage.fill()

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from meadow import subjects
-from meadow.events import CollectorReported, TaskFailed, TaskReceived, TaskStarted
+from meadow.codec import encode
+from meadow.events import CollectorReported, QueuesObserved, TaskFailed, TaskReceived, TaskStarted
+from meadow.queries import Names, TaskList, TaskRow
 from meadow.testing import eventually
 from tests.integration.api_service import heartbeat, running_api, task_events
 from tests.integration.web_stage import Document, MakeContext, Stage, hear, web_stage
@@ -70,6 +72,33 @@ async def test_a_fault_in_the_search_is_shown_where_it_is(stage: Stage) -> None:
     page = await stage.get("/tasks?search=state:SUCCESS+(name:proj")
     assert page.one("mark").text
     assert "position" in page.one("div", id="search-error").text
+
+
+async def test_a_search_field_gets_suggestions(stage: Stage) -> None:
+    for field in ("search", "filter-search"):
+        assert (await stage.get("/tasks")).one("input", id=field).attributes["data-suggest"] == "/tasks/suggest"
+    hostile = TaskReceived(uuid="x", hostname="w1@h", timestamp=_now(), seen=_now(), clock=1, pid=1, name="p.<b>ö</b>")
+    await stage.say(hostile)
+    offers = {
+        "na": "name:",
+        "state:s": "state:SUCCESS",
+        "name:p.": 'name:"p.<b>ö</b>"',
+        "worker:": "worker:w1@h",
+    }
+    for written, expected in offers.items():
+        async with stage.client.get("/tasks/suggest", params={"q": written}) as response:
+            assert response.headers["Content-Type"] == "application/json"
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+            assert expected in [one["text"] for one in (await response.json())["suggestions"]], written
+    for strange in (
+        {"q": "na state:", "position": "2"},
+        {"q": "na", "position": "9" * 9},
+        {"q": "na", "position": "x"},
+    ):
+        async with stage.client.get("/tasks/suggest", params=strange) as response:
+            assert (await response.json())["suggestions"][0]["text"] == "name:", strange
+    async with stage.client.get("/tasks/suggest", params={"q": "x" * 6000}) as response:
+        assert response.status == 200
 
 
 async def test_a_task_reads_like_a_story(stage: Stage) -> None:
@@ -302,6 +331,34 @@ async def test_a_broker_that_is_away_is_told_on_every_page(stage: Stage) -> None
     await stage.say(fact, kind=subjects.COLLECTOR)
     for path in PAGES:
         assert "The broker cannot be reached: redis://h/0" in (await stage.get(path)).words(), path
+
+
+async def test_queues_that_cannot_be_read_are_not_said_to_be_none(stage: Stage) -> None:
+    await stage.say(QueuesObserved(seen=_now(), error="Error 111. Refused."), kind=subjects.QUEUES)
+    words = (await stage.get("/queues")).words()
+    assert "The queue depths cannot be read: Error 111. Refused. " in words
+    assert "Refused.." not in words
+    assert "No queue has been seen" not in words + (await stage.get("/")).words()
+
+
+async def test_a_search_that_ran_out_of_time_says_so(make_context: MakeContext) -> None:
+    async with web_stage(make_context, api=False) as stage:
+        found = [TaskRow(uuid="one", state="SUCCESS", timestamp=_now())]
+        answers = iter((TaskList(partial=True, next="further"), TaskList(partial=True, next="further", rows=found)))
+
+        async def answer(data: bytes) -> bytes:
+            return encode(next(answers))
+
+        async def names(data: bytes) -> bytes:
+            return encode(Names())
+
+        await stage.bus.answer({subjects.query("tasks"): answer, subjects.query("names"): names}, group="test")
+        nothing = (await stage.get("/tasks?search=rare")).words()
+        assert "Nothing was found in the time that a search has." in nothing
+        assert "No task matches" not in nothing
+        something = await stage.get("/tasks?search=rare")
+        assert "Time was up before every task was looked at" in something.words()
+        assert something.one("a", rel="next").attributes["href"] == "/tasks?search=rare&cursor=further"
 
 
 async def test_in_read_only_mode_controls_are_visible_but_inert_and_say_why(make_context: MakeContext) -> None:

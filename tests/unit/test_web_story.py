@@ -53,6 +53,14 @@ STORIES = [
     ),
     (task("REVOKED", received=RECEIVED, revoked=ENDED), Sentence("Revoked before it ran on w3@mail", ENDED)),
     (task("REJECTED", rejected=ENDED), Sentence("Rejected by w3@mail", ENDED)),
+    (
+        task("STARTED", started=STARTED, lost_since=ENDED, lost_reason="worker-silent"),
+        Sentence("Probably lost: w3@mail was last heard while it ran", ENDED),
+    ),
+    (
+        task("RECEIVED", received=RECEIVED, started=SENT, lost_since=ENDED, lost_reason="worker-offline"),
+        Sentence("Probably lost: w3@mail shut down before it ran", ENDED),
+    ),
     (task("PROGRESS", timestamp=ENDED), Sentence("Reported the state PROGRESS on w3@mail", ENDED)),
     (task("SUCCESS", worker=None), Sentence("Succeeded", None)),
 ]
@@ -78,6 +86,20 @@ def test_a_running_task_has_a_phase_that_lasts() -> None:
     line = timeline(task("STARTED", received=RECEIVED, started=STARTED), now=110.0)
     assert line is not None
     assert [(phase.name, phase.seconds) for phase in line.phases] == [("Waited in worker", 0.75), ("Running", None)]
+
+
+LOST = [
+    (task("STARTED", received=RECEIVED, started=STARTED, lost_since=ENDED), "Ran until lost", ENDED - STARTED),
+    (task("RECEIVED", received=RECEIVED, lost_since=ENDED), "Waited in worker until lost", ENDED - RECEIVED),
+    (task("STARTED", started=STARTED, lost_since=STARTED - 60), "Ran until lost", 0.0),
+]
+
+
+@pytest.mark.parametrize(("lost", "name", "seconds"), LOST, ids=["ran", "waited", "a clock that is ahead"])
+def test_the_last_phase_of_a_lost_task_ends_when_it_was_lost(lost: dict[str, Any], name: str, seconds: float) -> None:
+    line = timeline(lost, now=9000.0)
+    assert line is not None
+    assert (line.phases[-1].name, line.phases[-1].seconds) == (name, seconds)
 
 
 def test_a_task_received_again_does_not_show_the_start_of_its_former_attempt() -> None:

@@ -16,7 +16,7 @@ from meadow_web.formats import clock, duration, element_id, iso, name_parts, sho
 from meadow_web.inspection import Inspection
 from meadow_web.pages import overview, queues, task, tasks, worker
 from meadow_web.pages.page import BadArgument, whole_number
-from meadow_web.pages.task import actions
+from meadow_web.pages.task import GONE, actions, buttons
 from meadow_web.pages.tasks import columns, page_limit
 from meadow_web.pages.worker import OFFLINE, reasons
 from meadow_web.pages.workers import occupied
@@ -157,6 +157,12 @@ def test_a_task_can_be_revoked_before_it_runs_and_terminated_while_it_runs(
         assert reasons_by_action["terminate"] is None
         return
     assert (reasons_by_action["revoke"] is None, reasons_by_action["terminate"] is None) == (revoke, terminate)
+
+
+def test_a_lost_task_cannot_be_terminated_but_run_again() -> None:
+    lost = {"state": "STARTED", "name": "proj.add", "args": "(1,)", "kwargs": "{}", "lost_since": 5.0}
+    assert buttons(lost) == (("revoke", None), ("terminate", GONE), ("run-again", None))
+    assert buttons({**lost, "lost_since": None}) == actions("STARTED")
 
 
 def changed(*topics: str, names: tuple[str, ...] | None = (), workers: tuple[str, ...] | None = ()) -> Changed:

@@ -1,5 +1,6 @@
 """Asking the other services over the bus: the api for what is known, the controller for what is wished."""
 
+import asyncio
 from typing import TypeVar
 
 from aiohttp import web
@@ -18,6 +19,9 @@ A = TypeVar("A", bound=Struct)
 NAMES = {question: name for name, (question, _) in QUERIES.items()}
 ANSWER_SECONDS = 10.0
 COMMAND_SECONDS = 30.0
+LOOKS = 40
+NO_NATS = "NATS cannot be reached, so no other service can be asked."
+LOOK_SECONDS = 0.05
 
 
 class NoAnswer(MeadowError):
@@ -42,7 +46,9 @@ class Ask:
         try:
             if data.startswith(b'{"error"'):  # the first key of a Failure, and of no answer
                 failure = decode(data, Failure)
-                raise (QuestionInvalid if failure.invalid else NoAnswer)(f"The api could not answer: {failure.error}")
+                if failure.invalid:
+                    raise QuestionInvalid(failure.error)
+                raise NoAnswer(f"The api could not answer: {failure.error}")
             return decode(data, answer)
         except InvalidMessage as exc:
             raise NoAnswer("The api answers in a form that web does not know. Run the same release of both.") from exc
@@ -62,7 +68,17 @@ class Ask:
         except InvalidMessage as exc:
             raise NoAnswer("The controller answers in a form that web does not know. Run the same release.") from exc
 
+    async def _connected(self) -> bool:
+        """Whether NATS can be reached, at once or soon."""
+        for _ in range(LOOKS):
+            if self._bus.connected:
+                return True
+            await asyncio.sleep(LOOK_SECONDS)
+        return self._bus.connected
+
     async def _ask(self, subject: str, data: bytes, service: str, seconds: float) -> bytes:
+        if not await self._connected():
+            raise NoAnswer(f"{NO_NATS} What is known is safe, and comes back with it.")
         try:
             return await self._bus.ask(subject, data, timeout=seconds)
         except NobodyAnswers as exc:
@@ -71,6 +87,8 @@ class Ask:
                 "or 'meadow serve' for all services at once."
             ) from exc
         except AnswerTimedOut as exc:
+            if not self._bus.connected:
+                raise NoAnswer(NO_NATS) from exc
             raise NoAnswer(
                 f"The {service} did not answer within {seconds:g} s. Its log says what it waits for."
             ) from exc

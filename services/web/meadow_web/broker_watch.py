@@ -37,7 +37,7 @@ class BrokerWatch:
         if report is None:
             return None
         if not report.connected:
-            reason = f" ({report.error})" if report.error else ""
+            reason = f" ({report.error.rstrip('.')})" if report.error else ""
             return Banner(f"The broker cannot be reached: {report.broker}{reason}. What is shown is old", report.since)
         if now - report.seen > self._silent_after:
             return Banner("The collector has fallen silent. What is shown is old", report.seen)

@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 
 from meadow.queries import FlowerTasks, FlowerTasksQuery, WorkerList, WorkerListQuery, WorkerRow
-from meadow.settings import parse_bool
+from meadow.setting_values import parse_bool
 from meadow_web.ask import Ask
 from meadow_web.forms import posted
 from meadow_web.pages.page import BadArgument, whole_number

@@ -11,6 +11,9 @@ NAMES = {
 }
 """What a phase is called once it is over, and while it lasts."""
 
+UNTIL_LOST = {"queue": "Waited in queue until lost", "worker": "Waited in worker until lost", "ran": "Ran until lost"}
+"""What the last phase of a task is called whose worker went away."""
+
 STATIONS = (("queue", "sent"), ("worker", "received"), ("ran", "started"))
 """Each phase with the time that begins it."""
 
@@ -54,15 +57,16 @@ class _Span:
 def timeline(task: Mapping[str, Any], now: float) -> Timeline | None:
     """The phases that are known; `None` when nothing but single moments are."""
     starts = _starts(task)
-    ending = _ending(task)
-    spans, skewed = _spans(starts, ending, now, lasts=str(task.get("state")) not in OVER)
+    lost = time_of(task, "lost_since")
+    ending = _ending(task) if lost is None else lost
+    spans, skewed = _spans(starts, ending, now, lasts=lost is None and str(task.get("state")) not in OVER)
     if not spans:
         return None
     first = spans[0].start
     whole = max(spans[-1].end - first, 1e-9)
     phases = tuple(
         Phase(
-            NAMES[span.kind][span.lasts],
+            UNTIL_LOST[span.kind] if lost is not None and span is spans[-1] else NAMES[span.kind][span.lasts],
             span.kind,
             span.start,
             None if span.lasts else span.end - span.start,
@@ -77,11 +81,11 @@ def timeline(task: Mapping[str, Any], now: float) -> Timeline | None:
 def _starts(task: Mapping[str, Any]) -> list[tuple[str, float]]:
     """(phase, when it began) of those whose beginning is known."""
     reached = STATIONS[: REACHED.get(str(task.get("state")), len(STATIONS))]
-    return [(kind, at) for kind, key in reached if (at := _time(task, key)) is not None]
+    return [(kind, at) for kind, key in reached if (at := time_of(task, key)) is not None]
 
 
 def _ending(task: Mapping[str, Any]) -> float | None:
-    return max((at for key in ENDINGS if (at := _time(task, key)) is not None), default=None)
+    return max((at for key in ENDINGS if (at := time_of(task, key)) is not None), default=None)
 
 
 def _spans(
@@ -103,6 +107,7 @@ def _spans(
     return spans, skewed
 
 
-def _time(task: Mapping[str, Any], name: str) -> float | None:
+def time_of(task: Mapping[str, Any], name: str) -> float | None:
+    """One of the task's times, if it has it and it is one."""
     value = task.get(name)
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

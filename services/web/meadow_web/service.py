@@ -33,6 +33,7 @@ from meadow_web.live import Live
 from meadow_web.pages import audit, overview, pipeline, queues, task, tasks, worker, workers
 from meadow_web.pages.page import BadArgument, Page, Visit
 from meadow_web.refresh import Refresher
+from meadow_web.suggestions import suggestions
 from meadow_web.urls import Urls
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ PAGES = (
     audit.PAGE,
 )
 LONGEST_VIEW = 4096
+CONNECTION_SECONDS = 0.5
 
 TITLES = {
     400: "Not understood",
@@ -78,6 +80,7 @@ class WebService:
         settings = context.settings
         self._settings = settings
         self._bus = context.bus
+        self._watch = context.watch
         self._gate = context.gate
         self._assets = Assets.read(HERE / "static")
         self._urls = Urls(settings.prefix, self._assets)
@@ -95,6 +98,7 @@ class WebService:
         cluster = self._settings.cluster
         await self._bus.listen(subjects.changed(cluster), self._changed)
         await self._bus.listen(subjects.events(cluster, subjects.COLLECTOR), self._reported)
+        self._watch.start("watch of the connection to NATS", self._watch_connection())
 
     async def speak(self) -> None:
         """Pages are drawn when somebody asks for them."""
@@ -118,6 +122,7 @@ class WebService:
             web.get("/static/{path:(?s:.+)}", self._assets.serve, allow_head=False),
             web.get("/tasks/datatable", self._datatable, allow_head=False),
             web.post("/tasks/datatable", self._datatable),
+            web.get("/tasks/suggest", self._suggest, allow_head=False),
             web.post("/do/{action}", self._do),
             web.get("/login", self._no_login, allow_head=False),
             web.get("/login/", self._no_login, allow_head=False),
@@ -138,6 +143,16 @@ class WebService:
     async def _reported(self, subject: str, data: bytes) -> None:
         if self._broker.hear(data):
             self._live.everything_changed()
+
+    async def _watch_connection(self) -> None:
+        """Without NATS no notice comes, so open pages must be told by us that they are old, and that they may be."""
+        seen = self._bus.connected, self._bus.reconnections
+        while True:
+            await asyncio.sleep(CONNECTION_SECONDS)
+            state = self._bus.connected, self._bus.reconnections
+            if state != seen:
+                seen = state
+                self._live.everything_changed()
 
     # -- pages ----------------------------------------------------------------------------------------------------
 
@@ -184,7 +199,7 @@ class WebService:
     async def _render(self, page: Page, visit: Visit, request: web.Request | None = None) -> Fragment:
         """The page as it is now; with the `request` of somebody who watches, its worker is asked again at times."""
         content = await page.load(visit)
-        if request is not None and page.name == "worker" and content.values["worker"].online:
+        if request is not None and page.name == "worker" and content.status == 200 and content.values["worker"].online:
             self._refresher.keep_fresh(request, visit.params["name"])
         banner = self._broker.banner(visit.now)
         return await asyncio.to_thread(self._frame.fragment, page, content, visit, banner)
@@ -229,6 +244,12 @@ class WebService:
             return flower.plain_error(exc)
         except QuestionInvalid as exc:
             return flower.plain_error(BadArgument(str(exc)))
+        except NoAnswer as exc:
+            return web.Response(status=503, text=str(exc), content_type="text/plain", charset="UTF-8")
+
+    async def _suggest(self, request: web.Request) -> web.Response:
+        try:
+            return await suggestions(self._ask, request)
         except NoAnswer as exc:
             return web.Response(status=503, text=str(exc), content_type="text/plain", charset="UTF-8")
 

@@ -27,6 +27,9 @@ class Urls:
     def task(self, uuid: str) -> str:
         return self.page(f"/task/{segment(uuid)}")
 
+    def suggest(self) -> str:
+        return self.page("/tasks/suggest")
+
     def workers(self, **query: object) -> str:
         return self.page("/workers", **query)
 

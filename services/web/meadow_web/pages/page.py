@@ -1,5 +1,6 @@
 """The shape that all pages share: title, route, load, template."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,8 @@ from meadow.queries import Changed, TaskRow
 from meadow.settings import Settings
 from meadow_web.ask import Ask
 from meadow_web.urls import Urls
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def as_dicts(rows: Sequence[TaskRow]) -> list[dict[str, Any]]:
@@ -69,6 +72,13 @@ class Content:
     watched: frozenset[str] | None = None
     status: int = 200
     template: str = ""
+
+
+def unknown(what: str, name: str, words: str) -> Content:
+    """The page of something that is not known yet: it fills in once it is."""
+    shown = _CONTROL.sub("?", name)[:200]
+    values = {"heading": f"Unknown {what} '{shown}'", "words": words}
+    return Content(f"Unknown {what}", values, watched=frozenset({name}), status=404, template="pages/unknown.html")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """One task, read like a story."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,13 +7,19 @@ from msgspec import structs
 
 from meadow.queries import AttemptRow, TaskAnswer, TaskQuery
 from meadow_web import literals, phases, run_again, story, tracebacks
-from meadow_web.pages.page import Content, Page, Visit, as_dicts
+from meadow_web.pages.page import Content, Page, Visit, as_dicts, unknown
 
 TIMES = ("sent", "received", "started", "succeeded", "failed", "retried", "revoked", "rejected")
 DETAILS = ("eta", "expires", "retries", "queue", "exchange", "routing_key", "client", "pid", "clock")
 LABELS = {"revoke": "Revoke", "terminate": "Terminate", "run-again": "Run again"}
 FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED", "REJECTED"})
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+GONE = "Its worker went away."
+LOST_ACTIONS = (("revoke", None), ("terminate", GONE))
+DELIVERED_AGAIN = "With acks_late, the broker hands it to another worker by itself."
+UNKNOWN = (
+    "No event has told of it. If it was sent just now, this page fills in with its first event; a task whose worker "
+    "sends no events (it runs without -E), or that is older than the history kept, never shows up."
+)
 
 
 async def load(visit: Visit) -> Content:
@@ -22,7 +27,7 @@ async def load(visit: Visit) -> Content:
     uuid = visit.params["uuid"]
     answer = await visit.ask.api(TaskQuery(cluster=visit.cluster, uuid=uuid), TaskAnswer)
     if answer.task is None:
-        return _unknown(uuid)
+        return unknown("task", uuid, UNKNOWN)
     task, relatives = answer.task, as_dicts(answer.relatives)
     values: dict[str, Any] = {
         "task": task,
@@ -38,11 +43,12 @@ async def load(visit: Visit) -> Content:
         "audit": answer.audit,
         "labels": LABELS,
         "actions": buttons(task),
-        "reasons": _reasons(buttons(task), visit.closed),
+        "reasons": [*_reasons(buttons(task), visit.closed), *((DELIVERED_AGAIN,) if _is_lost(task) else ())],
     }
     title = " ".join(part for part in (task.get("name"), uuid[:8]) if part)
     watched = frozenset({uuid, *(row["uuid"] for row in relatives)})
-    return Content(title, values, mood="bad" if task.get("state") == "FAILURE" else "", watched=watched)
+    mood = "bad" if task.get("state") == "FAILURE" else "warn" if _is_lost(task) else ""
+    return Content(title, values, mood=mood, watched=watched)
 
 
 def _attempt(attempt: AttemptRow) -> dict[str, Any]:
@@ -53,17 +59,15 @@ def _attempt(attempt: AttemptRow) -> dict[str, Any]:
     return {**row, "begun": begun, "took": attempt.runtime if attempt.runtime is not None else ran}
 
 
-def _unknown(uuid: str) -> Content:
-    shown = _CONTROL.sub("?", uuid)[:200]
-    values = {"uuid": shown}
-    return Content("Unknown task", values, watched=frozenset({uuid}), status=404, template="pages/unknown_task.html")
-
-
 def buttons(task: Mapping[str, Any]) -> tuple[tuple[str, str | None], ...]:
-    """(action, why it makes no sense now); what is over can be run again."""
-    state = str(task.get("state"))
-    again = (("run-again", run_again.why_not(task)),) if state in FINAL else ()
-    return (*actions(state), *again)
+    """(action, why it makes no sense now); what is over or lost can be run again."""
+    state, lost = str(task.get("state")), _is_lost(task)
+    again = (("run-again", run_again.why_not(task)),) if lost or state in FINAL else ()
+    return (*(LOST_ACTIONS if lost else actions(state)), *again)
+
+
+def _is_lost(task: Mapping[str, Any]) -> bool:
+    return task.get("lost_since") is not None
 
 
 def _reasons(offered: tuple[tuple[str, str | None], ...], closed: str | None) -> list[str]:

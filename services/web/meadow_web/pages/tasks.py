@@ -39,6 +39,7 @@ DEFAULT_SORT = "-received"
 PARAMETERS = frozenset({"search", "state", "name", "worker", "sort", "limit", "cursor"})
 MOST_OPTIONS = 200
 FAILED = ("FAILURE", "RETRY")
+LOST = "is:lost"
 
 
 async def load(visit: Visit) -> Content:
@@ -64,6 +65,7 @@ async def load(visit: Visit) -> Content:
         "names": names,
         "states": sorted({*STATES, *names.states}, key=_state_order),
         "quick_states": QUICK_STATES,
+        "lost": LOST,
         "columns": [(name, COLUMNS[name]) for name in shown],
         "reasons": "args" in shown and any(row.exception and row.state in FAILED for row in tasks.rows),
         "most_options": MOST_OPTIONS,
@@ -114,6 +116,11 @@ class _Links:
 
     def __call__(self, **changes: object) -> str:
         return self._urls.tasks(**(self._now | changes))
+
+    def state(self, name: str | None) -> str:
+        """The tasks in that state; a search for lost ones is a state's place taken, so it goes."""
+        search = None if self._now["search"] == LOST else self._now["search"]
+        return self(state=name, search=search, cursor=None)
 
     def sort(self, column: str) -> str:
         """Sorting by a column a second time turns it round."""

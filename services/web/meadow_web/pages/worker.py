@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import web
-
 from meadow.queries import WorkerAnswer, WorkerQuery, WorkerRow
 from meadow_web.inspection import Inspection
-from meadow_web.pages.page import Content, Page, Visit, as_dicts, whole_number
+from meadow_web.pages.page import Content, Page, Visit, as_dicts, unknown, whole_number
 
 TABS = ("pool", "broker", "queues", "tasks", "limits", "config", "system", "other")
 FROM = {
@@ -22,6 +20,10 @@ FROM = {
 }
 DEFAULT_LIMIT = 50
 OFFLINE = "The worker is offline."
+UNKNOWN = (
+    "It has sent no event and answers no inspection. If it has just been started, this page fills in with its first "
+    "heartbeat; workers that left long ago are forgotten."
+)
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,11 @@ class Reasons:
 
 
 async def load(visit: Visit) -> Content:
-    """The worker as its events and its last inspections show it; raises `HTTPNotFound`."""
+    """The worker as its events and its last inspections show it. One that is not known yet is waited for."""
     name = visit.params["name"]
     answer = await visit.ask.api(WorkerQuery(cluster=visit.cluster, hostname=name), WorkerAnswer)
     if answer.worker is None and not answer.inspection and not visit.inspected:
-        raise web.HTTPNotFound(text=f"Unknown worker '{name[:200]}'")
+        return unknown("worker", name, UNKNOWN)
     worker = answer.worker or WorkerRow(hostname=name, online=bool(visit.inspected))
     inspection = Inspection({**answer.inspection, **visit.inspected})
     tab = visit.text("tab", TABS[0])

@@ -45,7 +45,10 @@ async function submit(form, submitter, dialog) {
     const confirm = page.querySelector("form[data-confirm]");
     if (confirm) { // after a fault it comes a second time, with what was typed
       dialog.replaceChildren(document.adoptNode(confirm));
-      if (!dialog.open) dialog.showModal();
+      if (!dialog.open) {
+        dialog.addEventListener("close", () => button.focus(), { once: true });
+        dialog.showModal();
+      }
       dialog.querySelector(form.matches("[data-confirm]") ? "textarea" : "[data-cancel]").focus();
     } else {
       dialog.close();

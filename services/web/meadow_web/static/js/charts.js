@@ -1,4 +1,6 @@
 // Draws the charts over the still pictures that came with the page, and feeds them new numbers in place.
+import { clock } from "./times.js";
+
 const plots = new Map();
 
 function colour(style) {
@@ -31,19 +33,19 @@ function shade(plot) {
 
 function options(chart, width, legend) {
   const axis = colour("");
-  const grid = { stroke: getComputedStyle(document.body).getPropertyValue("color-scheme") && axis, width: 0.25 };
+  const grid = { stroke: axis, width: 0.25 };
   return {
     width,
     height: 158,
     cursor: { y: false, points: { size: 6 }, drag: { x: true, y: false }, sync: { key: "meadow" } },
     legend: { show: false },
-    padding: [8, 24, 0, 0],
+    padding: [8, 28, 0, 0],
     scales: { y: { range: (_, __, most) => [0, Math.max(most * 1.1, 1)] } },
     axes: [
       { stroke: axis, grid: { show: false }, ticks: { show: false }, size: 24, font: "11px system-ui", space: 90,
         values: (plot, times) => times.map((at) => {
           const short = plot.scales.x.max - plot.scales.x.min < 300;
-          return new Date(at * 1000).toTimeString().slice(0, short ? 8 : 5);
+          return clock(at).slice(0, short ? 8 : 5);
         }) },
       { stroke: axis, grid, ticks: { show: false }, size: 40, font: "11px system-ui", space: 36,
         values: (_, values) => values.map(number) },
@@ -75,7 +77,7 @@ function describe(plot, legend) {
     legend.append(at);
   }
   const time = plot.data[0][index];
-  at.textContent = plot.cursor.idx === null || time === undefined ? "" : new Date(time * 1000).toTimeString().slice(0, 8);
+  at.textContent = plot.cursor.idx === null || time === undefined ? "" : clock(time);
 }
 
 function draw(element) {
@@ -127,5 +129,6 @@ export function startCharts() {
   let timer = 0;
   addEventListener("resize", () => { clearTimeout(timer); timer = setTimeout(again, 120); });
   document.addEventListener("meadow:theme", again);
+  document.addEventListener("meadow:times", again);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
 }

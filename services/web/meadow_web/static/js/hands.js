@@ -63,8 +63,18 @@ function onClick(event) {
   return undefined;
 }
 
+// On narrow screens tabs and choices are strips to be pushed aside; the chosen one must be seen.
+function showChosen() {
+  for (const chosen of document.querySelectorAll(".tabs [aria-current], .head .choice [aria-current]")) {
+    const strip = chosen.parentElement;
+    const [outer, inner] = [strip.getBoundingClientRect(), chosen.getBoundingClientRect()];
+    strip.scrollLeft += inner.left - outer.left - (outer.width - inner.width) / 2;
+  }
+}
+
 export function startHands() {
   revealScripted();
+  showChosen();
   document.addEventListener("keydown", onKey);
   document.addEventListener("click", onClick);
   document.addEventListener("change", (event) => {

@@ -2,7 +2,7 @@
 // selection and the place on the page stay. While somebody reads a list, new rows wait behind a button.
 import { redraw } from "./charts.js";
 import { hasSelection, revealScripted } from "./hands.js";
-import { span, tick } from "./times.js";
+import { clock, span, tick } from "./times.js";
 
 const FIRST_RETRY = 500;
 const LONGEST_RETRY = 15000;
@@ -11,6 +11,7 @@ const MOST_GLOWING = 24;
 const page = document.getElementById("page");
 const button = document.getElementById("live");
 const news = document.getElementById("news");
+const stale = document.getElementById("stale");
 let socket = null;
 let paused = false;
 let retry = FIRST_RETRY;
@@ -20,12 +21,16 @@ let reason = "";
 let held = null;
 let pointed = null;
 
-function show(state, words) {
+function show(state, label) {
   button.dataset.state = state;
-  button.lastElementChild.textContent = words;
-  button.title = state === "paused" ? "Paused. Click to go on" : `${words}. ${reason} Click to pause`;
+  button.lastElementChild.textContent = label;
+  button.title = state === "paused" ? "Paused. Click to go on" : `${label}. ${reason} Click to pause`;
   button.setAttribute("aria-label", button.title);
-  page.classList.toggle("fading", state === "stale" && page.dataset.digest !== "");
+  const old = state === "stale" && page.dataset.digest !== "";
+  page.classList.toggle("fading", old);
+  const words = old ? `✕ ${reason || "Meadow cannot be reached."} What is shown is from ${clock(staleSince / 1000)}.` : "";
+  if (stale.textContent !== words) stale.textContent = words; // a change is read aloud
+  stale.hidden = !old;
 }
 
 function connect() {

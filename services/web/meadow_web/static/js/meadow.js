@@ -3,10 +3,12 @@ import { startActions } from "./actions.js";
 import { startCharts } from "./charts.js";
 import { startHands } from "./hands.js";
 import { startLive } from "./live.js";
+import { startSuggestions } from "./suggest.js";
 import { startTimes } from "./times.js";
 
 startTimes();
 startHands();
 startCharts();
 startActions();
+startSuggestions();
 startLive();

@@ -21,6 +21,11 @@ function exact(date, utc) {
   return [day, `${pad(get("Hours"))}:${pad(get("Minutes"))}:${pad(get("Seconds"))}.${pad(get("Milliseconds"), 3)}`];
 }
 
+// Epoch seconds as hours, minutes and seconds.
+export function clock(seconds) {
+  return exact(new Date(seconds * 1000), mode === "utc")[1].slice(0, 8);
+}
+
 function zone(date) {
   const minutes = -date.getTimezoneOffset();
   return `UTC${minutes < 0 ? "−" : "+"}${pad(Math.floor(Math.abs(minutes) / 60))}:${pad(Math.abs(minutes) % 60)}`;
@@ -63,6 +68,7 @@ export function startTimes() {
     mode = MODES[(MODES.indexOf(mode) + 1) % MODES.length];
     write("times", mode);
     show();
+    document.dispatchEvent(new CustomEvent("meadow:times"));
   });
   show();
   setInterval(() => document.hidden || tick(), 1000);
