@@ -102,6 +102,19 @@ async def test_texts_that_postgresql_cannot_hold_are_made_fit(bus: Bus, context:
         assert api.health()["streams"][subjects.EVENTS_STREAM]["rejected"] == 1
 
 
+async def test_an_audit_record_that_cannot_be_stored_takes_no_other_with_it(bus: Bus, context: Context) -> None:
+    common = {"at": time.time(), "cluster": CLUSTER, "actor": "ann", "actor_kind": "user", "source": "web"}
+    too_long_for_an_index = os.urandom(8000).hex()
+    for name, target in (("a1", "celery@w1"), (too_long_for_an_index, "celery@w9"), ("a2", "celery@w2")):
+        intent = AuditIntent(id=name, command="ping", target=target, **common)
+        await bus.append(subjects.audit(CLUSTER), encode(intent))
+    async with running_api(context) as api:
+        await eventually(lambda: api.health()["streams"][subjects.AUDIT_STREAM]["position"] >= 3)
+        rows = (await ask(bus, "audit", queries.AuditList, actor="ann")).rows
+        assert sorted(row.target for row in rows) == ["celery@w1", "celery@w2"]
+        assert api.health()["streams"][subjects.AUDIT_STREAM]["rejected"] == 1
+
+
 async def test_intent_and_outcome_are_one_audit_row(bus: Bus, context: Context) -> None:
     intent = AuditIntent(
         id="a1", cluster=CLUSTER, at=10.0, actor="ann", actor_kind="user", source="::1", command="revoke", target="t"

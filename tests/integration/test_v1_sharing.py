@@ -69,6 +69,20 @@ async def test_who_asks_while_an_answer_is_on_its_way_gets_a_newer_one(database:
     assert [(await first).etag, (await second).etag] == ['W/"1"', 'W/"2"']
 
 
+async def test_when_the_first_of_them_goes_away_the_others_are_answered_all_the_same(database: Database) -> None:
+    shared, work, go_on = Sharing(database), Work(), threading.Event()
+    busy = [asyncio.create_task(database.read(lambda c: go_on.wait(30))) for _ in range(READERS)]
+    first, *others = [asyncio.create_task(shared.answer(QUESTION, work)) for _ in range(3)]
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    assert [answer.etag for answer in await asyncio.gather(*others)] == ['W/"1"', 'W/"1"']
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await asyncio.gather(*busy)
+
+
 async def test_a_failure_is_told_to_all_who_wait_and_the_next_question_is_asked_anew(database: Database) -> None:
     shared, go_on = Sharing(database), threading.Event()
 

@@ -261,22 +261,36 @@ class AuditFollower(Follower):
     """Follows the audit records."""
 
     async def consume(self, messages: Sequence[StreamMessage]) -> None:
+        try:
+            await self._write(messages)
+        except StoreRejected:  # one of them cannot be stored: the others can
+            for message in messages:
+                await self._write_alone(message)
+
+    async def _write(self, messages: Sequence[StreamMessage]) -> None:
         records: list[AnyAuditRecord] = []
         for message in messages:
             try:
                 records.append(_audit_record(message.data))
             except InvalidMessage as exc:
-                self.progress.invalid += 1
-                log.warning("Audit record %d was skipped: %s", message.sequence, exc, extra={"action": "store.invalid"})
+                self._skipped(message, exc)
         last = messages[-1].sequence
-        try:
-            changes = await self.writer.write_audit(self.stream, self.position, last, records)
-        except StoreRejected as exc:
-            self.progress.rejected += len(records)
-            log.error("%d audit records were skipped: %s", len(records), exc, extra={"action": "store.rejected"})
-            changes = await self.writer.write_audit(self.stream, self.position, last, [])
+        changes = await self.writer.write_audit(self.stream, self.position, last, records)
         self.progress.events += len(records)
         await self.advanced(last, changes)
+
+    async def _write_alone(self, message: StreamMessage) -> None:
+        try:
+            await self._write([message])
+        except StoreRejected as exc:
+            self.progress.rejected += 1
+            log.error("Audit record %d was skipped: %s", message.sequence, exc, extra={"action": "store.rejected"})
+            changes = await self.writer.write_audit(self.stream, self.position, message.sequence, [])
+            await self.advanced(message.sequence, changes)
+
+    def _skipped(self, message: StreamMessage, exc: InvalidMessage) -> None:
+        self.progress.invalid += 1
+        log.warning("Audit record %d was skipped: %s", message.sequence, exc, extra={"action": "store.invalid"})
 
 
 def _audit_record(data: bytes) -> AnyAuditRecord:

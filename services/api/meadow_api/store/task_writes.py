@@ -17,7 +17,7 @@ from meadow_api import tallies
 from meadow_api.attempts import Moment
 from meadow_api.fold import FIELDS, Record, absorb_all, merge, state_of, values_of
 from meadow_api.store import text_marks
-from meadow_api.store.raw import Statement
+from meadow_api.store.raw import Insert, Statement
 from meadow_api.store.schema import NO_NUMBER, NO_TEXT, NO_TIME, tasks
 from meadow_api.tallies import Tallies
 from meadow_api.usual import usual_record
@@ -205,9 +205,7 @@ _SELECT = Statement(
     f"({', '.join('?' * LOOKED_UP_AT_ONCE)})"
 )
 _SELECT_ONE = Statement(f"SELECT {', '.join(_COLUMNS)} FROM {_TABLE} WHERE cluster = ? AND uuid = ?")  # noqa: S608
-_INSERT = Statement(
-    f"INSERT INTO {_TABLE} (cluster, {', '.join(_COLUMNS)}) VALUES ({', '.join('?' * (len(_COLUMNS) + 1))})"  # noqa: S608
-)
+_INSERT = Insert(_TABLE, ("cluster", *_COLUMNS))
 _UPDATE = tuple(
     Statement(f"UPDATE {_TABLE} SET {', '.join(f'{column} = ?' for column in columns)} WHERE id = ?")  # noqa: S608
     for columns in _SETS

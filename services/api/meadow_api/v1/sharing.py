@@ -18,6 +18,10 @@ MOST_KEPT = 8 * 1024 * 1024
 LARGEST_KEPT = 1024 * 1024
 
 
+class AskerGone(Exception):
+    """Who asked first went away, as browsers do, before there was an answer: the others have to ask themselves."""
+
+
 class Sharing:
     """The questions that wait for a reading thread, and the last answers."""
 
@@ -30,11 +34,13 @@ class Sharing:
 
     async def answer(self, question: tuple[object, ...], work: Callable[[Connection], Answer]) -> Answer:
         """What `work` finds in a reading thread, for all who ask the same before it begins."""
-        others = self._waiting.get(question)
-        if others is not None:
+        while (others := self._waiting.get(question)) is not None:
             other: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
             others.append(other)
-            return await other
+            try:
+                return await other
+            except AskerGone:
+                continue
         others = self._waiting[question] = []
 
         def begun(connection: Connection) -> Answer:
@@ -78,7 +84,5 @@ class Sharing:
         if self._waiting.get(question) is others:  # it failed before it began
             del self._waiting[question]
         for other in others:
-            if isinstance(exc, asyncio.CancelledError):
-                other.cancel()
-            elif not other.done():
-                other.set_exception(exc)
+            if not other.done():
+                other.set_exception(AskerGone() if isinstance(exc, asyncio.CancelledError) else exc)
