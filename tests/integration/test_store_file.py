@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, literal, select
 
 from meadow.errors import StartRefused
-from meadow_api.errors import StoreDamaged, StoreError
+from meadow_api.errors import QueryTooSlow, StoreDamaged, StoreError
 from meadow_api.store import schema
 from meadow_api.store.database import Database
 from tests.integration.store_rows import task_row
@@ -128,3 +128,20 @@ async def test_questions_wait_while_a_damaged_file_makes_room(tmp_path: Path) ->
     assert all(asked)
     aside = [p.name for p in tmp_path.glob("store.db.damaged-*") if not p.name.endswith(("-wal", "-shm"))]
     assert len(aside) == 1
+
+
+FOR_EVER = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+
+async def test_quick_questions_pass_a_slow_one(tmp_path: Path) -> None:
+    database = Database(tmp_path / "store.db")
+    await database.open()
+    slow = asyncio.create_task(database.read(lambda c: c.exec_driver_sql(FOR_EVER).scalar(), limit=30.0))
+    try:
+        for number in range(5):
+            assert await database.read(lambda c, n=number: c.execute(select(literal(n))).scalar()) == number
+        assert not slow.done()
+    finally:
+        await database.close()
+    with pytest.raises(QueryTooSlow):
+        await slow
