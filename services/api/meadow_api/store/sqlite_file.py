@@ -31,9 +31,9 @@ DAMAGE = ("disk image is malformed", "malformed database schema", "not a databas
 class _Turn:
     """Quick questions are answered one after the other, slow ones beside them.
 
-    The driver lets go of Python's lock at every row. Threads that wait for it together wake each other for nothing, and
-    each of four questions at the same time takes twice the processor time of one alone. So a question waits a moment for
-    the one before it, and whoever takes longer than that moment lets the next one begin.
+    The driver lets go of Python's lock at every row. Threads that wait for it together wake each other for nothing:
+    each of four questions at the same time takes twice the processor time of one alone. So a question waits a moment
+    for the one before it, and whoever takes longer than that moment lets the next one begin.
     """
 
     def __init__(self, turns: threading.Lock) -> None:
@@ -101,21 +101,22 @@ class SqliteFile:
     @contextlib.contextmanager
     def reading(self, limit: float) -> Iterator[Connection]:
         """A snapshot. SQLite asks every so many steps whether time is up."""
-        self._there.wait(limit)
-        with _Turn(self._turns) as turn, _translated(limit), self._engine(self._reader).begin() as connection:
-            raw: Any = connection.connection.dbapi_connection
-            end = time.monotonic() + limit
+        with _Turn(self._turns) as turn:
+            self._there.wait(limit)
+            with _translated(limit), self._engine(self._reader).begin() as connection:
+                raw: Any = connection.connection.dbapi_connection
+                end = time.monotonic() + limit
 
-            def look() -> bool:
-                now = time.monotonic()
-                turn.look(now)
-                return self._closing.is_set() or now > end
+                def look() -> bool:
+                    now = time.monotonic()
+                    turn.look(now)
+                    return self._closing.is_set() or now > end
 
-            raw.set_progress_handler(look, STEPS_BETWEEN_CHECKS)
-            try:
-                yield connection
-            finally:
-                raw.set_progress_handler(None, 0)
+                raw.set_progress_handler(look, STEPS_BETWEEN_CHECKS)
+                try:
+                    yield connection
+                finally:
+                    raw.set_progress_handler(None, 0)
 
     def put_aside(self, reason: str) -> None:
         """Rename the file, and what SQLite keeps beside it."""
