@@ -252,6 +252,8 @@ async def _of_meadow(tasks: int, clients: Sequence[int], ingest: bool) -> list[s
                 name = f"Meadow, {INGESTED:,} events/s beside"
                 lines = await asyncio.to_thread(lambda: list(_measured(process, name, tasks, base, asked, clients)))
                 found += [figures.line() for figures in lines]
+                if load.poll() is not None:
+                    raise SystemExit("The load beside the questions ended before them: these figures are none.")
             finally:
                 load.kill()
                 load.wait()

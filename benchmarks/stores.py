@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.workload import Workload
 from meadow import subjects
-from meadow.bus import Bus, StreamMessage
+from meadow.bus import Bus, StreamLimits, StreamMessage
 from meadow.codec import encode_batch
 from meadow.redact import Redactor
 from meadow_api.intake import Group
@@ -95,6 +95,7 @@ async def publish(nats: str, rate: float, seconds: float) -> None:
     bus = await Bus.connect(nats, name="filler")
     began, sent = time.monotonic(), 0
     try:
+        await bus.declare_streams(StreamLimits())
         for data in _batches(int(rate * seconds / EVENTS_PER_TASK), Workload(seed=2), present=True):
             await bus.append(subjects.events(CLUSTER, subjects.TASKS), data)
             sent += BATCH
