@@ -66,9 +66,10 @@ async def test_a_killed_leader_is_replaced_in_three_seconds_and_nothing_is_lost_
                 os.kill(leading.pid, signal.SIGKILL)
                 silences.append(await silence(bus))
         found = await all_stored(bus, sender.sent)
+        gaps = await facts_of(bus, CollectorGap)  # before the last one stops, whose successor may hardly have started
     assert doubled(found) == {}
     assert len(found) == sender.sent
-    assert await facts_of(bus, CollectorGap) == []
+    assert gaps == []
     assert min(silences) < 3.0, silences  # each of them, but for what else the machine does
 
 
