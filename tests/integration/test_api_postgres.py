@@ -115,6 +115,18 @@ async def test_an_audit_record_that_cannot_be_stored_takes_no_other_with_it(bus:
         assert api.health()["streams"][subjects.AUDIT_STREAM]["rejected"] == 1
 
 
+async def test_many_new_tasks_of_one_group_each_get_their_own_row(bus: Bus, context: Context) -> None:
+    facts = [fact for number in range(150) for fact in task_events(number, name=f"proj.n{number}")]
+    await publish(bus, *facts)
+    async with running_api(context) as api:
+        await stored(api, 1)
+        for number in (0, 63, 64, 127, 128, 149):  # at the edges of the statements that write them
+            task = (await ask(bus, "task", queries.TaskAnswer, uuid=f"task-{number}")).task
+            assert task is not None
+            assert (task["name"], task["result"], task["state"]) == (f"proj.n{number}", str(number), "SUCCESS")
+        assert (await ask(bus, "overview", queries.Overview)).tasks_stored == 150
+
+
 async def test_intent_and_outcome_are_one_audit_row(bus: Bus, context: Context) -> None:
     intent = AuditIntent(
         id="a1", cluster=CLUSTER, at=10.0, actor="ann", actor_kind="user", source="::1", command="revoke", target="t"

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 ROWS_AT_ONCE = 64
+"""Rows of one `INSERT`. Their values together stay far below what SQLite (32,766) and PostgreSQL (65,535) take."""
 
 
 class Statement:
