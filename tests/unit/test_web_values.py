@@ -11,7 +11,7 @@ from meadow.events import CollectorReported
 from meadow.queries import Changed, CollectorState, GapRow, Overview, QueueList, RatePoint, WorkerRow
 from meadow.settings import FLOWER_COLUMNS
 from meadow_web.broker_watch import BrokerWatch
-from meadow_web.charts import line, rate_charts
+from meadow_web.charts import TOO_EARLY, line, rate_charts
 from meadow_web.formats import clock, duration, element_id, iso, name_parts, short
 from meadow_web.inspection import Inspection
 from meadow_web.pages import overview, queues, task, tasks, worker
@@ -41,6 +41,12 @@ def test_charts_show_rates_per_minute_and_not_the_slice_under_way() -> None:
     assert throughput.times == [980.0, 990.0]
     assert throughput.series[0].values == [30.0, 60.0]
     assert failures.empty
+
+
+def test_charts_do_not_claim_that_nothing_happened_when_it_is_too_early_for_a_line() -> None:
+    points = [RatePoint(at=990.0, received=10, failed=1), RatePoint(at=1000.0, received=1)]
+    seen = Overview(now=1000.0, step=10.0, points=points, queues=QueueList(), collector=CollectorState())
+    assert [(chart.empty, chart.nothing) for chart in rate_charts(seen)] == [(True, TOO_EARLY)] * 2
 
 
 def test_gaps_are_marked_where_they_lie_on_the_chart() -> None:

@@ -93,6 +93,9 @@ class Chart:
         ]
 
 
+TOO_EARLY = "Too few figures for a line yet"
+
+
 def rate_charts(overview: Overview) -> tuple[Chart, Chart]:
     """Throughput, and failures and retries, both per minute."""
     slices = _merged(observed(overview), overview.step)
@@ -108,9 +111,17 @@ def rate_charts(overview: Overview) -> tuple[Chart, Chart]:
     quiet = not any(p.received or p.succeeded for p in overview.points)
     well = not any(p.failed or p.retried for p in overview.points)
     gaps = tuple((gap.start, gap.end) for gap in overview.gaps)
+    early = len(times) < 2  # which make no line
     return (
-        Chart("Tasks per minute", "No tasks", times, throughput, quiet or len(times) < 2, gaps),
-        Chart("Failures and retries per minute", "No failures and no retries", times, failures, well, gaps),
+        Chart("Tasks per minute", "No tasks" if quiet else TOO_EARLY, times, throughput, quiet or early, gaps),
+        Chart(
+            "Failures and retries per minute",
+            "No failures and no retries" if well else TOO_EARLY,
+            times,
+            failures,
+            well or early,
+            gaps,
+        ),
     )
 
 
