@@ -55,7 +55,10 @@ ENDINGS = {"SUCCESS": "succeeded", "FAILURE": "failed", "REVOKED": "revoked", "R
 TIMES = ("timestamp", "received", "started", "sent", "lost_since")
 _KEYS = (*FLOWER_KEYS, *OWN_KEYS)
 _flower_values = itemgetter(*FLOWER_KEYS)
-_COLUMNS = tuple(tasks.c.keys())
+_LISTED_KEYS = (*(key for key in FLOWER_KEYS if key != "worker"), "worker")
+_listed_values = itemgetter(*_LISTED_KEYS)
+SHOWN = tuple(tasks.c[key] for key in _KEYS if key in tasks.c)
+"""The columns of the table of tasks from which `tasks_of` makes tasks."""
 _STAND_INS = {"name": NO_TEXT, "worker": NO_TEXT, "received": NO_TIME, "started": NO_TIME, "runtime": NO_NUMBER}
 HIDDEN = "(hidden: format_task failed for this task)"
 
@@ -66,17 +69,25 @@ def task_of(row: Any, children: Sequence[str] = ()) -> Task:
 
 
 def tasks_of(rows: Sequence[Any], children: Mapping[str, Sequence[str]] | None = None) -> list[Task]:
-    """Rows of the table of tasks as tasks, with the ids of the children of each."""
+    """Rows with the columns `SHOWN`, whatever else they have, as tasks with the ids of the children of each."""
     if not rows:
         return []
-    # Column by column: a page of rows is read by few calls instead of some for each value.
-    columns: dict[str, Sequence[Any]] = dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True))
-    for key, unknown in _STAND_INS.items():
-        if unknown in columns[key]:
-            columns[key] = [None if value == unknown else value for value in columns[key]]
+    columns = columns_of(rows)
     columns["root"], columns["parent"] = columns["root_id"], columns["parent_id"]
     columns["children"] = [list((children or {}).get(uuid, ())) for uuid in columns["uuid"]]
     return [dict(zip(_KEYS, values, strict=True)) for values in zip(*(columns[key] for key in _KEYS), strict=True)]
+
+
+def columns_of(rows: Sequence[Any]) -> dict[str, Sequence[Any]]:
+    """The values of rows of the table of tasks by column, `None` for what is unknown. At least one row.
+
+    Column by column a page is put together by few calls, instead of some for each value.
+    """
+    columns: dict[str, Sequence[Any]] = dict(zip(rows[0]._fields, zip(*rows, strict=True), strict=True))
+    for key, unknown in _STAND_INS.items():
+        if unknown in columns.get(key, ()):
+            columns[key] = [None if value == unknown else value for value in columns[key]]
+    return columns
 
 
 def ended_at(task: Task) -> float | None:
@@ -93,9 +104,10 @@ def flower_task(task: Task) -> Task:
 
 def flower_listed(task: Task) -> Task:
     """As in Flower's task list: `worker` comes last, and is missing where there is none."""
-    listed = flower_task(task)
-    worker = listed.pop("worker")
-    return listed if worker is None else {**listed, "worker": worker}
+    listed = dict(zip(_LISTED_KEYS, _listed_values(task), strict=True))
+    if listed["worker"] is None:
+        del listed["worker"]
+    return listed
 
 
 def line_of(task: Task, longest: int) -> TaskRow:

@@ -58,6 +58,8 @@ def _parser() -> Lark:
 
 def tokens(query: str) -> list[Token]:
     """The query's tokens: OPENING, CLOSING, MINUS and TERM; raises `SearchError`."""
+    if not query or query.isspace():
+        return []
     try:
         return list(_parser().lex(query))
     except UnexpectedCharacters as exc:

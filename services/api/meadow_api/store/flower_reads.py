@@ -9,7 +9,7 @@ from sqlalchemy import Column, ColumnElement, Connection, and_, or_, select
 
 from meadow_api.search.language import parse
 from meadow_api.search.tree import All, Node, Text
-from meadow_api.shapes import FLOWER_KEYS, Task, tasks_of
+from meadow_api.shapes import FLOWER_KEYS, SHOWN, Task, tasks_of
 from meadow_api.store import schema
 from meadow_api.store.schema import NO_TIME, tasks
 from meadow_api.store.task_reads import Present, children_of, find_cluster
@@ -67,7 +67,8 @@ def find_ids(
 
 def read_tasks(connection: Connection, ids: Sequence[int], present: Present) -> list[Task]:
     """The tasks with these row numbers, in that order; those that were deleted meanwhile are left out."""
-    found = {row.id: row for row in connection.execute(select(tasks).where(is_one_of(connection, ids)))}
+    read = select(tasks.c.id, tasks.c.cluster, *SHOWN).where(is_one_of(connection, ids))
+    found = {row.id: row for row in connection.execute(read)}
     rows = [found[id] for id in ids if id in found]
     if not rows:
         return []

@@ -14,7 +14,7 @@ from meadow.queries import TaskList, TaskListQuery, TaskRow
 from meadow_api.errors import InvalidQuestion, SearchError
 from meadow_api.search.language import parse
 from meadow_api.search.tree import All, Node, Text
-from meadow_api.shapes import Task, line_of, task_of, tasks_of
+from meadow_api.shapes import SHOWN, Task, line_of, task_of, tasks_of
 from meadow_api.store.schema import tasks
 from meadow_api.store.task_order import Order
 from meadow_api.store.task_search import SECONDS, Found, TaskSearch, distinct, find_cluster, is_one_of, text_snapshot
@@ -49,18 +49,23 @@ class _Cursor(Struct, frozen=True, array_like=True):
 
 
 class TaskPage(Struct, frozen=True, kw_only=True):
-    """A page of whole tasks, not yet presented; cursors, a fault in the search, and `partial` as in `TaskList`.
+    """A page of rows of the table of tasks; cursors, a fault in the search, and `partial` as in `TaskList`.
 
     `error_hint` is a sentence that says how to mend the fault.
     """
 
-    tasks: list[Task] = []
+    rows: list[Any] = []
     next: str | None = None
     previous: str | None = None
     error: str | None = None
     error_position: int | None = None
     error_hint: str = ""
     partial: bool = False
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The rows as tasks, not yet presented; only for rows with the columns `SHOWN`."""
+        return tasks_of(self.rows)
 
 
 def list_tasks(connection: Connection, query: TaskListQuery, present: Present) -> TaskList:
@@ -82,8 +87,12 @@ def find_page(
     query: TaskListQuery,
     clock: Callable[[], float] = time.time,
     seconds: float = SECONDS,
+    wanted: Sequence[Column[Any]] = SHOWN,
 ) -> TaskPage:
-    """One page of tasks, a partial one when it takes longer than `seconds`; raises `InvalidQuestion`."""
+    """One page of tasks, a partial one when it takes longer than `seconds`; raises `InvalidQuestion`.
+
+    Its rows have the columns `wanted`, and behind them those of the order.
+    """
     columns, descending = _sorting(query.sort)
     if not 1 <= query.limit <= MOST_ROWS:
         raise InvalidQuestion(f"A page has between 1 and {MOST_ROWS} rows, not {query.limit}.")
@@ -93,12 +102,15 @@ def find_page(
     except SearchError as exc:
         return TaskPage(error=str(exc), error_position=exc.position, error_hint=exc.hint)
     onward = cursor is None or cursor.onward
-    order = Order((*columns, tasks.c.id), descending == onward, None if cursor is None else (*cursor.values, cursor.id))
+    columns = (*columns, tasks.c.id)
+    order = Order(columns, descending == onward, None if cursor is None else (*cursor.values, cursor.id))
     with text_snapshot(connection, node) as snapshot:
         cluster = find_cluster(connection, query.cluster)
         if cluster is None:
             return TaskPage()
-        search = TaskSearch(connection, cluster, _pins(query), node, snapshot, clock(), seconds)
+        known = {column.name for column in wanted}
+        read = (*wanted, *(column for column in columns if column.name not in known))
+        search = TaskSearch(connection, cluster, _pins(query), node, snapshot, clock(), seconds, read)
         found = search.page(order, query.limit + 1)
     return _as_page(found, query, order, onward)
 
@@ -125,7 +137,7 @@ def _as_page(found: Found, query: TaskListQuery, order: Order, onward: bool) -> 
         rows.reverse()
         ahead, behind = behind or order.after, ahead
     return TaskPage(
-        tasks=tasks_of(rows),
+        rows=rows,
         next=None if ahead is None else _write_cursor(query.sort, True, ahead),
         previous=None if behind is None else _write_cursor(query.sort, False, behind),
         partial=found.partial,
@@ -162,7 +174,7 @@ def get_task(connection: Connection, cluster_name: str, uuid: str) -> Task | Non
     cluster = find_cluster(connection, cluster_name)
     if cluster is None:
         return None
-    row = connection.execute(select(tasks).where(tasks.c.cluster == cluster, tasks.c.uuid == uuid)).first()
+    row = connection.execute(select(*SHOWN).where(tasks.c.cluster == cluster, tasks.c.uuid == uuid)).first()
     if row is None:
         return None
     return task_of(row, children_of(connection, cluster, [uuid]).get(uuid, ()))
@@ -187,7 +199,7 @@ def relatives_of(connection: Connection, cluster_name: str, task: Task, present:
     root = task["root_id"] or task["uuid"]
     if cluster is None:
         return []
-    of_cluster = select(tasks).where(tasks.c.cluster == cluster)
+    of_cluster = select(*SHOWN).where(tasks.c.cluster == cluster)
     # Two questions, since SQLite answers an OR of these two by reading everything.
     rows = list(connection.execute(of_cluster.where(tasks.c.uuid == root)))
     others = of_cluster.where(tasks.c.root_id == root, tasks.c.root_id != tasks.c.uuid).order_by(tasks.c.id)
@@ -199,7 +211,7 @@ def newest_tasks(
     connection: Connection, cluster: int, present: Present, limit: int, *conditions: ColumnElement[bool]
 ) -> list[TaskRow]:
     """The tasks received last."""
-    statement = select(tasks).where(tasks.c.cluster == cluster, *conditions)
+    statement = select(*SHOWN).where(tasks.c.cluster == cluster, *conditions)
     rows = connection.execute(statement.order_by(tasks.c.received.desc(), tasks.c.id.desc()).limit(limit)).all()
     return _lines(rows, present)
 
@@ -208,7 +220,7 @@ def oldest_tasks(
     connection: Connection, cluster: int, present: Present, limit: int, *conditions: ColumnElement[bool]
 ) -> list[TaskRow]:
     """The tasks received first."""
-    statement = select(tasks).where(tasks.c.cluster == cluster, *conditions)
+    statement = select(*SHOWN).where(tasks.c.cluster == cluster, *conditions)
     rows = connection.execute(statement.order_by(tasks.c.received, tasks.c.id).limit(limit)).all()
     return _lines(rows, present)
 

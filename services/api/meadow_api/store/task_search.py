@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, bindparam, func, select, union_all
+from sqlalchemy import Column, ColumnElement, Connection, Select, bindparam, func, select, union_all
 from sqlalchemy import text as sql_text
 
 from meadow.codec import encode
@@ -55,7 +55,10 @@ class Found:
 
 @dataclass
 class TaskSearch:
-    """One search in one cluster: whole values that `pins` demands, and a tree. `begun` and `seconds` bound its time."""
+    """One search in one cluster: whole values that `pins` demands, and a tree. `begun` and `seconds` bound its time.
+
+    `wanted` are the columns of the rows that it gives: those of the order, with the row number, are among them.
+    """
 
     connection: Connection
     cluster: int
@@ -64,6 +67,7 @@ class TaskSearch:
     snapshot: Snapshot | None = None
     now: float = 0.0
     seconds: float = SECONDS
+    wanted: Sequence[Column[Any]] = (tasks.c.id,)
     begun: float = field(default_factory=time.monotonic)
     _values: dict[str, list[str]] = field(default_factory=dict)
 
@@ -71,8 +75,15 @@ class TaskSearch:
         self.scope = Scope(self.now, self.connection.dialect.name, self.values)
         self.conjuncts = self.node.parts if isinstance(self.node, All) else () if self.node is None else (self.node,)
         self.of_cluster = tasks.c.cluster == self.cluster
-        # No index of the cluster looks useful for this one.
-        self.of_cluster_unindexed = tasks.c.cluster + 0 == self.cluster
+
+    @cached_property
+    def of_cluster_unindexed(self) -> ColumnElement[bool]:
+        """Of the cluster, written so that no index of it looks useful."""
+        return tasks.c.cluster + 0 == self.cluster
+
+    @cached_property
+    def _rows(self) -> Select[Any]:
+        return select(*self.wanted)
 
     @cached_property
     def exact(self) -> list[ColumnElement[bool]]:
@@ -93,7 +104,7 @@ class TaskSearch:
             return Found(self.among(few, order, most))
         if self.connection.dialect.name != "sqlite" and self._has_text():
             # PostgreSQL knows how rare a text is, and chooses between its trigrams and the order.
-            statement = order.apply(select(tasks).where(self.of_cluster, *self.exact)).limit(most)
+            statement = order.apply(self._rows.where(self.of_cluster, *self.exact)).limit(most)
             return Found(list(self.connection.execute(statement).all()))
         return self._walk_or_sort(order, most)
 
@@ -113,7 +124,7 @@ class TaskSearch:
         """Those of these rows that match, in order."""
         if not ids:
             return []
-        statement = select(tasks).where(is_one_of(self.connection, ids), self.of_cluster_unindexed, *self.exact)
+        statement = self._rows.where(is_one_of(self.connection, ids), self.of_cluster_unindexed, *self.exact)
         return list(self.connection.execute(order.apply(statement).limit(most)).all())
 
     # -- by few ---------------------------------------------------------------------------------------------------
@@ -212,7 +223,7 @@ class TaskSearch:
         if not branches:
             return []
         if len(branches) == 1:
-            statement = select(tasks).where(self.of_cluster, *branches[0])
+            statement = self._rows.where(self.of_cluster, *branches[0])
             return list(self.connection.execute(order.apply(statement).limit(most)).all())
         behind = [] if order.after is None else [order.behind(order.after)]
         each = [select(*order.columns).where(self.of_cluster, *branch, *behind) for branch in branches]
@@ -225,7 +236,7 @@ class TaskSearch:
         """The rows with these numbers, in this order."""
         if not ids:
             return []
-        found = self.connection.execute(select(tasks).where(is_one_of(self.connection, ids))).all()
+        found = self.connection.execute(self._rows.where(is_one_of(self.connection, ids))).all()
         rows = {row.id: row for row in found}
         return [rows[id] for id in ids]
 
@@ -250,7 +261,7 @@ class TaskSearch:
         """Stretch by stretch, so that time can be watched, and the place told where it was up."""
         rows: list[Any] = []
         for stretch, end in self._stretches(order):
-            statement = select(tasks).where(self.of_cluster, *self._limits(order), *self.exact)
+            statement = self._rows.where(self.of_cluster, *self._limits(order), *self.exact)
             if end is not None:
                 statement = statement.where(order.until(end))
             rows += self.connection.execute(stretch.apply(statement).limit(most - len(rows))).all()

@@ -5,8 +5,10 @@ from itertools import repeat
 from typing import Any, Literal, TypeAlias, get_args
 
 from msgspec import UNSET, Struct, UnsetType
+from sqlalchemy import Column
 
-from meadow_api.shapes import TEXTS, Task, shortened
+from meadow_api.shapes import TEXTS, Task, columns_of, shortened
+from meadow_api.store import schema
 
 Field = Literal[
     "uuid",
@@ -98,6 +100,7 @@ class TaskView(Struct, frozen=True):
     cut: list[str] | UnsetType = UNSET
 
 
+_Columns: TypeAlias = dict[str, Sequence[Any]]
 _OTHER_NAMES = {"updated": "timestamp", "root": "root_id", "parent": "parent_id"}
 
 
@@ -115,23 +118,40 @@ def views_of(tasks: Sequence[Task], fields: tuple[Field, ...], longest: int | No
     """The tasks with those fields, their texts cut to `longest` characters if that is given."""
     if not tasks:
         return []
-    # Column by column: a page is put together by few calls instead of some for each value.
-    columns: dict[str, list[Any]] = {}
-    for field in fields:
-        key = _OTHER_NAMES.get(field, field)
-        columns[field] = [task[key] for task in tasks]
+    columns: _Columns = {field: [task[_OTHER_NAMES.get(field, field)] for task in tasks] for field in fields}
+    return _views(columns, len(tasks), longest)
+
+
+def columns_for(fields: tuple[Field, ...]) -> tuple[Column[Any], ...]:
+    """The columns of the table of tasks from which `views_of_rows` makes these fields; `children` are in none."""
+    return tuple(schema.tasks.c[_OTHER_NAMES.get(field, field)] for field in fields if field != "children")
+
+
+def views_of_rows(rows: Sequence[Any], fields: tuple[Field, ...], longest: int | None) -> list[TaskView]:
+    """Rows with the columns `columns_for(fields)` as they stand in the store; `children` are empty."""
+    if not rows:
+        return []
+    found = columns_of(rows) | {"children": [[]] * len(rows)}
+    columns: _Columns = {field: found[_OTHER_NAMES.get(field, field)] for field in fields}
+    return _views(columns, len(rows), longest)
+
+
+def _views(columns: _Columns, count: int, longest: int | None) -> list[TaskView]:
     cut = {} if longest is None else _shorten(columns, longest)
     values = (columns.get(field, repeat(UNSET)) for field in FIELDS)
-    return list(map(TaskView, *values, (cut.get(number, UNSET) for number in range(len(tasks)))))
+    return list(map(TaskView, *values, (cut.get(number, UNSET) for number in range(count))))
 
 
-def _shorten(columns: dict[str, list[Any]], longest: int) -> dict[int, list[str]]:
+def _shorten(columns: _Columns, longest: int) -> dict[int, list[str]]:
     """Cut the long texts, and name those that were, by the number of the task."""
     cut: dict[int, list[str]] = {}
     for key in TEXTS:
-        texts = columns.get(key, [])
-        for number, text in enumerate(texts):
-            if isinstance(text, str) and len(text) > longest:
-                texts[number] = shortened(text, longest)
-                cut.setdefault(number, []).append(key)
+        texts = columns.get(key, ())
+        long = [number for number, text in enumerate(texts) if isinstance(text, str) and len(text) > longest]
+        if not long:
+            continue
+        columns[key] = changed = list(texts)
+        for number in long:
+            changed[number] = shortened(changed[number], longest)
+            cut.setdefault(number, []).append(key)
     return cut

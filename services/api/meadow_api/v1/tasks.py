@@ -6,11 +6,12 @@ from msgspec import Meta, Struct
 from sqlalchemy import Connection
 
 from meadow.queries import AttemptRow, AuditRow, TaskListQuery
+from meadow_api.shapes import SHOWN
 from meadow_api.store import attempt_reads, audit_reads, task_reads
 from meadow_api.timeline import Moment, moments_of, presented
 from meadow_api.v1.endpoint import Endpoint, Example, Reading, search_problem
 from meadow_api.v1.parameters import Cursor, Refused, Word, refused
-from meadow_api.v1.task_view import FIELDS, LISTED, Field, TaskView, view_of, views_of
+from meadow_api.v1.task_view import FIELDS, LISTED, Field, TaskView, columns_for, view_of, views_of, views_of_rows
 
 MOST_TEXT = 2_000_000
 """Characters of texts that one page may hold."""
@@ -137,15 +138,16 @@ def read_page(
     connection: Connection, query: TaskListQuery, reading: Reading, fields: Fields, longest: int | None
 ) -> TaskPage:
     """One page; raises `Refused` or `InvalidQuestion`."""
-    page = task_reads.find_page(connection, query)
+    whole = reading.present.changes  # format_task sees the whole task, and may show any of it otherwise
+    wanted = SHOWN if whole else columns_for(fields)
+    page = task_reads.find_page(connection, query, wanted=wanted)
     if page.error is not None:
         raise Refused(422, search_problem(page.error, page.error_position, page.error_hint))
-    return TaskPage(
-        tasks=views_of([reading.present(task) for task in page.tasks], fields, longest),
-        next=page.next,
-        previous=page.previous,
-        partial=page.partial,
-    )
+    if whole:
+        views = views_of([reading.present(task) for task in page.tasks], fields, longest)
+    else:
+        views = views_of_rows(page.rows, fields, longest)
+    return TaskPage(tasks=views, next=page.next, previous=page.previous, partial=page.partial)
 
 
 def read_task(connection: Connection, reading: Reading, uuid: str) -> TaskDetail:
