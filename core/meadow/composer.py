@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pluggy
 
-from meadow import plugins
+from meadow import interpreter, plugins
 from meadow.access.claims import Signer
 from meadow.access.gate import Gate, check_exposure, is_loopback
 from meadow.broker import BrokerConfig
@@ -114,6 +114,7 @@ async def run(plan: Plan) -> None:
     watch = Watch()
     async with AsyncExitStack() as stack:
         server = await compose(plan, stack, watch)
+        interpreter.prepare()
         if plan.started is not None:
             watch.start("after the start", plan.started(server.url))
         failed = asyncio.create_task(watch.failed(), name="watch for failures")

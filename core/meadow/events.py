@@ -10,8 +10,8 @@ from typing import Any, Union
 from msgspec import Struct
 
 
-class Fact(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
-    """Base of all facts."""
+class Fact(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", gc=False):
+    """Base of all facts. They come from JSON and never change, so there are no cycles for the collector of garbage."""
 
 
 class CeleryEvent(Fact, frozen=True, kw_only=True):

@@ -112,7 +112,7 @@ async def collect(orders: Orders) -> None:
     """Run the collector until SIGTERM, or until the parent is gone."""
     from contextlib import AsyncExitStack
 
-    from meadow import plugins
+    from meadow import interpreter, plugins
     from meadow.access.claims import Signer
     from meadow.access.gate import Gate
     from meadow.bus import Bus
@@ -138,6 +138,7 @@ async def collect(orders: Orders) -> None:
         stack.push_async_callback(service.stop)
         await service.listen()
         await service.speak()
+        interpreter.prepare()
         failed = asyncio.create_task(watch.failed(), name="watch for failures")
         asked = asyncio.create_task(stopping.wait(), name="wait for the end")
         await asyncio.wait({failed, asked}, return_when=asyncio.FIRST_COMPLETED)

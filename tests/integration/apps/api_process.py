@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from meadow import interpreter
 from meadow.bus import Bus
 from meadow.http import HttpServer, build_application
 from meadow.testing import make_context
@@ -26,6 +27,7 @@ async def main(url: str, directory: Path, port: int | None) -> None:
         server = HttpServer(replace(context.settings, port=port))
         server.bind()
         await server.start(build_application(context.settings, context.gate, [service]))
+    interpreter.prepare()
     raise await context.watch.failed()
 
 

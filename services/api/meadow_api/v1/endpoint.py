@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 from msgspec import Struct
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from meadow.bus import Bus
 from meadow.codec import encode
@@ -16,8 +16,8 @@ from meadow.problems import Problem
 from meadow.settings import Settings
 from meadow_api.errors import InvalidQuestion, QueryTooSlow, SearchError, StoreError
 from meadow_api.shapes import Presenter
-from meadow_api.store import schema
 from meadow_api.store.database import Database
+from meadow_api.store.raw import Statement
 from meadow_api.v1 import replies
 from meadow_api.v1.parameters import Refused, read_parameters
 from meadow_api.v1.replies import Answer
@@ -58,13 +58,13 @@ class Reading:
 
     def mark(self, connection: Connection) -> bytes:
         """What the store holds, in few bytes: they differ when an answer may."""
-        positions = [list(row) for row in connection.execute(_POSITIONS)]
-        stored = connection.execute(_STORED).scalars().all()
-        return encode(int(self.clock() / SLICE)) + encode([positions, stored])
+        return encode([int(self.clock() / SLICE), _STORED.all(connection, ())])
 
 
-_POSITIONS = select(schema.positions).order_by(schema.positions.c.stream)
-_STORED = select(schema.clusters.c.tasks).order_by(schema.clusters.c.id)
+_STORED = Statement(
+    "SELECT 'stream', stream, identity, sequence FROM positions "
+    "UNION ALL SELECT 'cluster', name, '', tasks FROM clusters ORDER BY 1, 2"
+)
 
 
 @dataclass(frozen=True)
