@@ -20,7 +20,7 @@ from meadow_api import replies
 from meadow_api.answers import Answers
 from meadow_api.errors import InvalidQuestion, SearchError, StoreError
 from meadow_api.queue_lengths import QueueLengths
-from meadow_api.shapes import flower_listed, flower_task
+from meadow_api.shapes import flower_task
 from meadow_api.store import flower_reads, task_reads, worker_reads
 from meadow_api.store.database import Database
 from meadow_api.store.flower_reads import FlowerFilter
@@ -185,8 +185,8 @@ class ReadEndpoints:
 
     def _members(self, ids: Sequence[int], connection: Connection) -> bytes:
         """The tasks as members of a JSON object, without its braces."""
-        listed = flower_reads.read_tasks(connection, ids, self._answers.present)
-        return encode({task["uuid"]: flower_listed(task) for task in listed})[1:-1]
+        lines = flower_reads.read_lines(connection, ids, self._answers.present)
+        return encode({line["uuid"]: line for line in lines})[1:-1]
 
     async def _stream(self, request: web.Request, ids: Sequence[int]) -> web.StreamResponse:
         """A list of any length, a piece at a time: neither memory nor the event loop holds all of it."""

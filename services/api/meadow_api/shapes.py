@@ -70,12 +70,21 @@ def task_of(row: Any, children: Sequence[str] = ()) -> Task:
 
 def tasks_of(rows: Sequence[Any], children: Mapping[str, Sequence[str]] | None = None) -> list[Task]:
     """Rows with the columns `SHOWN`, whatever else they have, as tasks with the ids of the children of each."""
+    return _dicts_of(rows, children or {}, _KEYS)
+
+
+def flower_lines(rows: Sequence[Any], children: Mapping[str, Sequence[str]]) -> list[Task]:
+    """Such rows as lines of Flower's list: what `flower_listed` makes of their tasks."""
+    return [_without_unknown_worker(line) for line in _dicts_of(rows, children, _LISTED_KEYS)]
+
+
+def _dicts_of(rows: Sequence[Any], children: Mapping[str, Sequence[str]], keys: Sequence[str]) -> list[Task]:
     if not rows:
         return []
     columns = columns_of(rows)
     columns["root"], columns["parent"] = columns["root_id"], columns["parent_id"]
-    columns["children"] = [list((children or {}).get(uuid, ())) for uuid in columns["uuid"]]
-    return [dict(zip(_KEYS, values, strict=True)) for values in zip(*(columns[key] for key in _KEYS), strict=True)]
+    columns["children"] = [list(children.get(uuid, ())) for uuid in columns["uuid"]]
+    return [dict(zip(keys, values, strict=True)) for values in zip(*(columns[key] for key in keys), strict=True)]
 
 
 def columns_of(rows: Sequence[Any]) -> dict[str, Sequence[Any]]:
@@ -104,7 +113,10 @@ def flower_task(task: Task) -> Task:
 
 def flower_listed(task: Task) -> Task:
     """As in Flower's task list: `worker` comes last, and is missing where there is none."""
-    listed = dict(zip(_LISTED_KEYS, _listed_values(task), strict=True))
+    return _without_unknown_worker(dict(zip(_LISTED_KEYS, _listed_values(task), strict=True)))
+
+
+def _without_unknown_worker(listed: Task) -> Task:
     if listed["worker"] is None:
         del listed["worker"]
     return listed

@@ -3,17 +3,18 @@
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, and_, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, and_, or_, select
 
 from meadow_api.search.language import parse
 from meadow_api.search.tree import All, Node, Text
-from meadow_api.shapes import FLOWER_KEYS, SHOWN, Task, tasks_of
+from meadow_api.shapes import FLOWER_KEYS, SHOWN, Presenter, Task, flower_lines, flower_listed, tasks_of
 from meadow_api.store import schema
 from meadow_api.store.schema import NO_TIME, tasks
 from meadow_api.store.task_reads import Present, children_of, find_cluster
-from meadow_api.store.task_search import TaskSearch, is_one_of, text_snapshot
+from meadow_api.store.task_search import TaskSearch, is_listed, is_one_of, listed, text_snapshot
 
 SORTABLE = {key: tasks.c[key] for key in FLOWER_KEYS if key in tasks.c} | {
     "root": tasks.c.root_id,
@@ -67,13 +68,31 @@ def find_ids(
 
 def read_tasks(connection: Connection, ids: Sequence[int], present: Present) -> list[Task]:
     """The tasks with these row numbers, in that order; those that were deleted meanwhile are left out."""
-    read = select(tasks.c.id, tasks.c.cluster, *SHOWN).where(is_one_of(connection, ids))
-    found = {row.id: row for row in connection.execute(read)}
-    rows = [found[id] for id in ids if id in found]
-    if not rows:
-        return []
-    children = children_of(connection, rows[0].cluster, [row.uuid for row in rows])
-    return [present(task) for task in tasks_of(rows, children)]
+    rows = _rows_of(connection, ids)
+    return [present(task) for task in tasks_of(rows, _children_of(connection, rows))]
+
+
+def read_lines(connection: Connection, ids: Sequence[int], present: Presenter) -> list[Task]:
+    """The same as lines of Flower's list (`flower_listed`)."""
+    if present.changes:
+        return [flower_listed(task) for task in read_tasks(connection, ids, present)]
+    rows = _rows_of(connection, ids)
+    return flower_lines(rows, _children_of(connection, rows))
+
+
+def _rows_of(connection: Connection, ids: Sequence[int]) -> list[Any]:
+    read = connection.execute(_rows(connection.dialect.name), {"listed": listed(connection, ids)})
+    found = {row.id: row for row in read.all()}
+    return [found[id] for id in ids if id in found]
+
+
+@lru_cache
+def _rows(dialect: str) -> Select[Any]:
+    return select(tasks.c.id, tasks.c.cluster, *SHOWN).where(is_listed(dialect))
+
+
+def _children_of(connection: Connection, rows: Sequence[Any]) -> dict[str, list[str]]:
+    return children_of(connection, rows[0].cluster, [row.uuid for row in rows]) if rows else {}
 
 
 def count_all(connection: Connection, cluster_name: str) -> int:

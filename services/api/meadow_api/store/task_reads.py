@@ -4,11 +4,12 @@ import base64
 import binascii
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Column, ColumnElement, Connection, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, bindparam, select
 
 from meadow.queries import TaskList, TaskListQuery, TaskRow
 from meadow_api.errors import InvalidQuestion, SearchError
@@ -17,7 +18,16 @@ from meadow_api.search.tree import All, Node, Text
 from meadow_api.shapes import SHOWN, Task, line_of, task_of, tasks_of
 from meadow_api.store.schema import tasks
 from meadow_api.store.task_order import Order
-from meadow_api.store.task_search import SECONDS, Found, TaskSearch, distinct, find_cluster, is_one_of, text_snapshot
+from meadow_api.store.task_search import (
+    SECONDS,
+    Found,
+    TaskSearch,
+    distinct,
+    find_cluster,
+    is_listed,
+    listed,
+    text_snapshot,
+)
 
 __all__ = ["distinct", "find_cluster"]
 
@@ -183,14 +193,16 @@ def get_task(connection: Connection, cluster_name: str, uuid: str) -> Task | Non
 def children_of(connection: Connection, cluster: int, uuids: Sequence[str]) -> dict[str, list[str]]:
     """The ids of the known children of these tasks."""
     found: dict[str, list[str]] = {}
-    statement = (
-        select(tasks.c.parent_id, tasks.c.uuid)
-        .where(tasks.c.cluster == cluster, is_one_of(connection, uuids, tasks.c.parent_id))
-        .limit(max(MOST_CHILDREN, 20 * len(uuids)))
-    )
-    for parent, child in connection.execute(statement):
+    given = {"cluster": cluster, "listed": listed(connection, uuids), "most": max(MOST_CHILDREN, 20 * len(uuids))}
+    for parent, child in connection.execute(_children(connection.dialect.name), given).all():
         found.setdefault(parent, []).append(child)
     return found
+
+
+@lru_cache
+def _children(dialect: str) -> Select[Any]:
+    of_these = (tasks.c.cluster == bindparam("cluster"), is_listed(dialect, tasks.c.parent_id))
+    return select(tasks.c.parent_id, tasks.c.uuid).where(*of_these).limit(bindparam("most"))
 
 
 def relatives_of(connection: Connection, cluster_name: str, task: Task, present: Present) -> list[TaskRow]:
