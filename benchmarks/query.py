@@ -28,7 +28,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import psutil
-from tests.servers import free_port, running_redis
+from tests.servers import free_port, running_postgres, running_redis
 
 from benchmarks import stores
 from benchmarks.monitors import FLOWER
@@ -204,29 +204,32 @@ def _measured(
 
 
 @contextlib.asynccontextmanager
-async def meadow(directory: Path, tasks: int) -> AsyncIterator[tuple[str, str, psutil.Process]]:
+async def meadow(
+    directory: Path, indexed: Callable[[], bool], store: str | None = None
+) -> AsyncIterator[tuple[str, str, psutil.Process]]:
     """The api on that store: its address, that of its NATS, and its process; its text index is complete."""
     with tempfile.TemporaryDirectory() as temporary:
         async with running_nats(Path(temporary)) as nats:
             port = free_port()
             argv = [sys.executable, "-m", "tests.integration.apps.api_process", nats.url, str(directory), str(port)]
+            argv += [store] if store else []
             process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
-                await asyncio.to_thread(_wait, f"127.0.0.1:{port}", directory, tasks)
+                await asyncio.to_thread(_wait, f"127.0.0.1:{port}", indexed)
                 yield f"127.0.0.1:{port}", nats.url, psutil.Process(process.pid)
             finally:
                 process.terminate()
                 process.wait()
 
 
-def _wait(base: str, directory: Path, tasks: int) -> None:
+def _wait(base: str, indexed: Callable[[], bool]) -> None:
     """Until the process answers, and its index holds all tasks."""
     while True:
         with contextlib.suppress(OSError):
             if _json(base, "/api/v1/tasks?limit=1")["tasks"]:
                 break
         time.sleep(0.2)
-    while _indexed(directory / "search.db") < tasks:
+    while not indexed():
         time.sleep(0.5)
 
 
@@ -238,35 +241,63 @@ def _indexed(file: Path) -> int:
 
 async def _of_meadow(tasks: int, clients: Sequence[int], ingest: bool) -> list[str]:
     directory = await stores.filled(tasks)
-    async with meadow(directory, tasks) as (base, nats, process):
+    async with meadow(directory, lambda: _indexed(directory / "search.db") >= tasks) as (base, nats, process):
         rested = process.memory_info().rss
-        asked = await asyncio.to_thread(questions, tasks, base)
-        found = [
-            f.line()
-            for f in await asyncio.to_thread(lambda: list(_measured(process, "Meadow", tasks, base, asked, clients)))
-        ]
-        if ingest:
-            argv = [sys.executable, "-m", "benchmarks.stores", "publish", nats, str(INGESTED), "600"]
-            load = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
-            try:
-                name = f"Meadow, {INGESTED:,} events/s beside"
-                lines = await asyncio.to_thread(lambda: list(_measured(process, name, tasks, base, asked, clients)))
-                found += [figures.line() for figures in lines]
-                if load.poll() is not None:
-                    raise SystemExit("The load beside the questions ended before them: these figures are none.")
-            finally:
-                load.kill()
-                load.wait()
+        found = await _asked("Meadow", tasks, clients, base, nats, process, ingest=ingest)
         sizes = stores.size_of(directory)
-        each = sum(sizes.values()) / tasks
         memory = process.memory_info().rss
     note = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in sizes.items())
-    found.append(
-        f"\n{tasks:,} tasks: {each:.0f} bytes of disk each ({note}); the api's memory {rested / 1e6:.0f} MB at rest, "
-        f"{memory / 1e6:.0f} MB after all questions\n"
+    return [*found, _sizes(tasks, sum(sizes.values()), note, rested, memory)]
+
+
+async def _of_postgres(tasks: int, clients: Sequence[int], ingest: bool) -> list[str]:
+    """The same on a PostgreSQL, which shares the machine, too."""
+    with running_postgres() as server:
+        url = server.fresh()
+        directory = await stores.filled(tasks, url)
+        indexed = "SELECT count(*) FROM pg_index WHERE indisvalid AND indexrelid = to_regclass('tasks_text')"
+        async with meadow(directory, lambda: server.first(url, indexed) == 1, url) as (base, nats, process):
+            server.first(url, "VACUUM ANALYZE")
+            rested = process.memory_info().rss
+            found = await _asked("Meadow, PostgreSQL", tasks, clients, base, nats, process, ingest=ingest)
+            memory = process.memory_info().rss
+            size = server.first(url, "SELECT pg_database_size(current_database())")
+    return [*found, _sizes(tasks, size, "PostgreSQL's own memory comes on top", rested, memory)]
+
+
+async def _asked(
+    program: str,
+    tasks: int,
+    clients: Sequence[int],
+    base: str,
+    nats: str,
+    process: psutil.Process,
+    *,
+    ingest: bool,
+) -> list[str]:
+    asked = await asyncio.to_thread(questions, tasks, base)
+    measured = await asyncio.to_thread(lambda: list(_measured(process, program, tasks, base, asked, clients)))
+    if ingest:
+        argv = [sys.executable, "-m", "benchmarks.stores", "publish", nats, str(INGESTED), "600"]
+        load = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+        try:
+            name = f"{program}, {INGESTED:,} events/s beside"
+            measured += await asyncio.to_thread(lambda: list(_measured(process, name, tasks, base, asked, clients)))
+            if load.poll() is not None:
+                raise SystemExit("The load beside the questions ended before them: these figures are none.")
+        finally:
+            load.kill()
+            load.wait()
+    return [figures.line() for figures in measured]
+
+
+def _sizes(tasks: int, size: int, note: str, rested: int, memory: int) -> str:
+    line = (
+        f"\n{tasks:,} tasks: {size / tasks:.0f} bytes of disk each ({note}); the api's memory {rested / 1e6:.0f} MB at "
+        f"rest, {memory / 1e6:.0f} MB after all questions\n"
     )
-    print(found[-1], flush=True)
-    return found
+    print(line, flush=True)
+    return line
 
 
 def _of_flower(clients: Sequence[int]) -> list[str]:
@@ -317,6 +348,7 @@ async def measure(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="numbers of tasks, with commas between")
     parser.add_argument("--clients", default=",".join(map(str, CLIENTS)), help="how many ask at the same time")
     parser.add_argument("--ingest", action="store_true", help=f"also with {INGESTED:,} events a second beside")
+    parser.add_argument("--postgres", type=int, action="append", default=[], help="a number of tasks in PostgreSQL")
     parser.add_argument("--flower", action="store_true", help="also Flower, with 100,000 tasks")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
     given = parser.parse_args(list(arguments))
@@ -325,8 +357,10 @@ async def measure(arguments: Sequence[str] = ()) -> None:
     print(HEAD)
     if given.flower:
         lines += await asyncio.to_thread(_of_flower, clients)
-    for size in given.sizes.split(","):
+    for size in filter(None, given.sizes.split(",")):
         lines += await _of_meadow(int(size), clients, given.ingest)
+    for size in given.postgres:
+        lines += await _of_postgres(size, clients, given.ingest)
     if given.write:
         PAGE.write_text(_document(arguments, lines))
 

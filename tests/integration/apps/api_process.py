@@ -1,6 +1,6 @@
 """The api alone in a process of its own, until it is killed.
 
-`python -m tests.integration.apps.api_process NATS-URL DIRECTORY [PORT]`, with its HTTP routes where a port is given.
+`python -m tests.integration.apps.api_process NATS-URL DIRECTORY [PORT [STORE-URL]]`, with HTTP where a port is given.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ from meadow.testing import make_context
 from meadow_api.service import build
 
 
-async def main(url: str, directory: Path, port: int | None) -> None:
+async def main(url: str, directory: Path, port: int | None, store: str | None) -> None:
     """Read the streams into the store in `directory`."""
     bus = await Bus.connect(url, name="api")
-    context = make_context(bus, directory)
+    context = make_context(bus, directory, store=store)
     service = build(context)
     await service.listen()
     await service.speak()
@@ -33,4 +33,5 @@ async def main(url: str, directory: Path, port: int | None) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else None))
+    port, store = (*sys.argv[3:], *[None] * 2)[:2]
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), int(port) if port else None, store))
