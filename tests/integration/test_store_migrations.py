@@ -17,8 +17,11 @@ from meadow import queries
 from meadow.bus import Bus
 from meadow.errors import StartRefused
 from meadow.events import TaskSucceeded
+from meadow_api.lost import Watched
+from meadow_api.presence import WorkerRecord
 from meadow_api.store import revisions, schema
 from meadow_api.store.database import Database
+from meadow_api.store.lost_writes import Marks, mark_lost
 from meadow_api.store.migrations.upgrade import missing, scripts, upgrade
 from tests.integration.api_service import MakeContext, ask, publish, running_api, stored
 
@@ -119,6 +122,24 @@ async def test_every_value_of_an_older_store_is_there_afterwards(store_place: Pa
     assert {table.name: len(rows) for table, rows in before.items()}["tasks"] == 3
 
 
+@pytest.mark.parametrize("revision", [script.revision for script in missing("base")])
+async def test_the_open_tasks_of_an_older_store_are_found_by_their_index(
+    store_place: Path | str, revision: str
+) -> None:
+    """SQLite is told to use the index, and refuses where its condition is not the question's."""
+    await asyncio.to_thread(make_old, store_place, revision)
+    with engine_of(store_place) as engine, engine.begin() as connection:
+        connection.execute(text("UPDATE tasks SET pid = 7"))
+    database = Database(store_place)
+    await database.open()
+    goodbye = {"w1@h": WorkerRecord("w1@h", last_seen=1500.0, offline_at=1500.0)}
+    try:
+        _, changed = await database.write(lambda c: mark_lost(c, 1, Marks(), goodbye, {}, 2000.0, Watched()))
+    finally:
+        await database.close()
+    assert changed == ["task-1"]
+
+
 def one_row_more_in_each_table(engine: Engine) -> dict[Table, list[Any]]:
     """Put a row with a value in every column into each table; gives all that the tables hold then."""
     old = MetaData()
@@ -170,7 +191,7 @@ async def test_a_store_from_before_there_were_revisions_is_adopted(
         assert "alembic_version" not in inspect(engine).get_table_names()
     with caplog.at_level(logging.INFO):
         await opened(where)
-    assert "is brought to schema 0002" in caplog.text
+    assert f"is brought to schema {revisions.HEAD}" in caplog.text
     with engine_of(where) as engine, engine.connect() as connection:
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == revisions.HEAD
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 NO_TIME = -1e300
 NO_NUMBER = -1e300
@@ -33,8 +33,12 @@ Whole = BigInteger().with_variant(Integer, "sqlite")
 Word = Text().with_variant(Text(collation="C"), "postgresql")
 """Names and ids, compared and sorted by their bytes in both databases."""
 
-OPEN = "state NOT IN ('SUCCESS', 'FAILURE', 'REVOKED', 'PENDING', 'RETRY', 'REJECTED') AND lost_since IS NULL"
-"""A worker holds the task, as far as known. Databases use `tasks_open` for a question that says it in these words."""
+ENDED = ("SUCCESS", "FAILURE", "REVOKED", "PENDING", "RETRY", "REJECTED")
+OPEN = " AND ".join([*(f"state <> '{state}'" for state in ENDED), "lost_since IS NULL"])
+"""A worker holds the task, as far as known. Databases use `tasks_open` for a question that says it in these words.
+
+Single comparisons: for `NOT IN` SQLite took a tenth of the time of inserting a task to see that it is not open.
+"""
 
 metadata = MetaData()
 

@@ -1,12 +1,15 @@
 """Tasks on their way into the store: read what is known, merge, write back. The hot path.
 
-Statements are written out for the driver: one `executemany` each for new and for known tasks. An UPDATE rewrites
-every index whose columns it names, so there are three of them, and each row takes the one that names the least.
+Statements are written out for the driver: one for the rows that know the same columns, one for those in which the same
+columns change. An UPDATE rewrites every index whose columns it names, so it names no others.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
+from functools import lru_cache
+from itertools import compress
+from operator import itemgetter, ne
 from typing import Any
 
 import msgspec
@@ -17,7 +20,7 @@ from meadow_api import tallies
 from meadow_api.attempts import Moment
 from meadow_api.fold import FIELDS, Record, absorb_all, merge, state_of, values_of
 from meadow_api.store import text_marks
-from meadow_api.store.raw import Insert, Statement
+from meadow_api.store.raw import SparseInsert, Statement
 from meadow_api.store.schema import NO_NUMBER, NO_TEXT, NO_TIME, tasks
 from meadow_api.tallies import Tallies
 from meadow_api.usual import usual_record
@@ -80,7 +83,7 @@ class _Rows:
     def __init__(self, cluster: int) -> None:
         self._cluster = cluster
         self._inserts: list[tuple[Any, ...]] = []
-        self._updates: tuple[list[tuple[Any, ...]], ...] = ([], [], [])
+        self._updates: defaultdict[tuple[bool, ...], list[tuple[Any, ...]]] = defaultdict(list)
         self._found: list[tuple[int]] = []
         self._rewritten: list[int] = []
 
@@ -90,8 +93,8 @@ class _Rows:
         if before is None:
             self._inserts.append((self._cluster, *row))
         elif row != before.row:
-            which = _least_update(before.row, row)
-            self._updates[which].append((*_PICK[which](row), before.id))
+            changed = tuple(map(ne, before.row, row))
+            self._updates[changed].append((*compress(row, changed), before.id))
             if _searched(row) != _searched(before.row):
                 self._rewritten.append(before.id)
             if before.lost and (row[_TIMESTAMP] > before.row[_TIMESTAMP] or row[0] != before.row[0]):
@@ -101,9 +104,8 @@ class _Rows:
         """Write all; gives how many rows are new."""
         if self._inserts:
             _INSERT.many(connection, self._inserts)
-        for which, rows in enumerate(self._updates):
-            if rows:
-                _UPDATE[which].many(connection, rows)
+        for changed, rows in self._updates.items():
+            _update(changed).many(connection, rows)
         if self._found:
             _UNMARK.many(connection, self._found)
         if self._rewritten:
@@ -171,33 +173,7 @@ def read_record(connection: Connection, cluster: int, uuid: str) -> Record | Non
 
 # -- statements ---------------------------------------------------------------------------------------------------
 
-_INDEXED = ("name", "worker", "received", "root_id", "parent_id")
-_RUNTIME_ONLY = _AT["runtime"]
-_INDEXED_AT = tuple(_AT[name] for name in _INDEXED)
-
-
-def _least_update(before: Sequence[Any], after: Sequence[Any]) -> int:
-    """0: no index but those of state, start and timestamp is touched; 1: that of the runtime too; 2: all."""
-    for at in _INDEXED_AT:
-        if before[at] != after[at]:
-            return 2
-    return 0 if before[_RUNTIME_ONLY] == after[_RUNTIME_ONLY] else 1
-
-
-def _named(columns: Iterable[str]) -> tuple[str, ...]:
-    return tuple(column for column in columns if column != "uuid")
-
-
-def _picker(columns: Sequence[str]) -> Any:
-    return itemgetter(*(_AT[column] for column in columns))
-
-
 _TABLE = tasks.name
-_ALL = _named(_COLUMNS)
-_WITH_RUNTIME = tuple(column for column in _ALL if column not in _INDEXED)
-_LIGHT = tuple(column for column in _WITH_RUNTIME if column != "runtime")
-_SETS = (_LIGHT, _WITH_RUNTIME, _ALL)
-_PICK = tuple(_picker(columns) for columns in _SETS)
 
 # The names are those of the schema; every value is bound.
 _SELECT = Statement(
@@ -205,9 +181,11 @@ _SELECT = Statement(
     f"({', '.join('?' * LOOKED_UP_AT_ONCE)})"
 )
 _SELECT_ONE = Statement(f"SELECT {', '.join(_COLUMNS)} FROM {_TABLE} WHERE cluster = ? AND uuid = ?")  # noqa: S608
-_INSERT = Insert(_TABLE, ("cluster", *_COLUMNS))
-_UPDATE = tuple(
-    Statement(f"UPDATE {_TABLE} SET {', '.join(f'{column} = ?' for column in columns)} WHERE id = ?")  # noqa: S608
-    for columns in _SETS
-)
+_INSERT = SparseInsert(_TABLE, ("cluster", *_COLUMNS))
 _UNMARK = Statement(f"UPDATE {_TABLE} SET lost_since = NULL, lost_reason = NULL WHERE id = ?")  # noqa: S608
+
+
+@lru_cache(maxsize=256)
+def _update(changed: tuple[bool, ...]) -> Statement:
+    columns = compress(_COLUMNS, changed)
+    return Statement(f"UPDATE {_TABLE} SET {', '.join(f'{column} = ?' for column in columns)} WHERE id = ?")  # noqa: S608
