@@ -136,13 +136,13 @@ def escaped(text: str) -> str:
 
 def _pair(key: str, parts: Sequence[str], scope: Scope) -> ColumnElement[bool]:
     # The cheap tests first: few rows are left to be read as literals.
-    plain = [text for text in map(plain_part, (key, *parts)) if text]
-    likely = [_contains([tasks.c.kwargs], (text,), False, scope.dialect) for text in plain]
+    name, values = plain_part(key), [text for text in map(plain_part, parts) if text]
     if scope.dialect == "sqlite":
-        exact = func.kwargs_has(tasks.c.kwargs, key.casefold(), *(part.casefold() for part in parts)) == 1
-    else:
-        exact = tasks.c.kwargs.op("~*")(pair_expression(key, parts))
-    return and_(*likely, exact)
+        likely = [_contains([tasks.c.kwargs], (text,), False, scope.dialect) for text in (name, *values) if text]
+        return and_(*likely, func.kwargs_has(tasks.c.kwargs, key.casefold(), *(part.casefold() for part in parts)) == 1)
+    # An index of trigrams reads a list of rows for each that is demanded. Those of the value tell most.
+    likely = [_contains([tasks.c.kwargs], (text,), False, scope.dialect) for text in values or [name] if text]
+    return and_(*likely, tasks.c.kwargs.op("||")("").op("~*")(pair_expression(key, parts)))
 
 
 def plain_part(text: str) -> str:

@@ -25,7 +25,7 @@ from sqlalchemy import text as sql_text
 from meadow.codec import encode
 from meadow_api.search.conditions import LOOKED_UP, Scope, bounds, column, condition, matches
 from meadow_api.search.text_index import Snapshot, State, TextIndex
-from meadow_api.search.tree import All, Marked, Node, Not, Range, Some, Text
+from meadow_api.search.tree import All, Marked, Node, Not, Pair, Range, Some, Text
 from meadow_api.search.trigrams import INDEXED, expression
 from meadow_api.store import schema
 from meadow_api.store.schema import NO_TEXT, tasks
@@ -227,6 +227,9 @@ class TaskSearch:
             return list(self.connection.execute(order.apply(statement).limit(most)).all())
         behind = [] if order.after is None else [order.behind(order.after)]
         each = [select(*order.columns).where(self.of_cluster, *branch, *behind) for branch in branches]
+        if self.connection.dialect.name != "sqlite":  # SQLite merges them by itself, row by row
+            firsts = [order.apply(statement).limit(most).subquery() for statement in each]
+            each = [select(*first.c) for first in firsts]
         merged = union_all(*each)
         keys = [merged.selected_columns[key.name] for key in order.columns]
         ordered = merged.order_by(*(key.desc() if order.descending else key.asc() for key in keys)).limit(most)
@@ -320,7 +323,7 @@ class TaskSearch:
         def has(node: Node) -> bool:
             if isinstance(node, Text):
                 return any(name in INDEXED for name in node.fields)
-            return isinstance(node, All | Some) and any(has(part) for part in node.parts)
+            return isinstance(node, Pair) or (isinstance(node, All | Some) and any(has(part) for part in node.parts))
 
         return self.node is not None and has(self.node)
 
