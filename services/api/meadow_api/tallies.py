@@ -61,14 +61,15 @@ Tallies = dict[Labels, Tally]
 def count(tallies: Tallies, record: Record, history: Iterable[TaskFact]) -> None:
     """Add the events of a task to the tallies of their slices; `record` knows of them already."""
     name, queue = record.name or "", record.queue or ""
-    labels: Labels | None = None
+    begun, sender = -1, ""
     tally: Tally | None = None
     for fact in history:
         kind = _COUNTED.get(type(fact))
         if kind is None:
             continue
-        known, labels = labels, (int(fact.seen) // SLICE * SLICE, name, queue, fact.hostname if kind else "")
-        if tally is None or labels != known:
+        at, hostname = int(fact.seen) // SLICE * SLICE, fact.hostname if kind else ""
+        if tally is None or at != begun or hostname != sender:  # most events of a task count together
+            begun, sender, labels = at, hostname, (at, name, queue, hostname)
             tally = tallies.get(labels) or tallies.setdefault(labels, Tally())
         tally.counts[kind] += 1
         if _RECEIVED <= kind <= _SUCCEEDED:
