@@ -57,6 +57,8 @@ async def test_only_the_fields_that_are_asked_for_are_sent(make_context: MakeCon
         assert page["tasks"] == [
             {"uuid": "task-0", "queue": "low", "updated": NOW + 0.3, "runtime": 0.1, "root": "task-0"}
         ]
+        _, again = await get(client, "tasks", fields="uuid,updated,uuid,children")
+        assert [list(task) for task in again["tasks"]] == [["uuid", "updated", "children"]] * len(page["tasks"])
         status, problem = await get(client, "tasks", fields="uuid,colour")
         assert (status, problem["error"]) == (400, "invalid-parameter")
         assert "colour" in problem["message"]

@@ -124,7 +124,8 @@ def views_of(tasks: Sequence[Task], fields: tuple[Field, ...], longest: int | No
 
 def columns_for(fields: tuple[Field, ...]) -> tuple[Column[Any], ...]:
     """The columns of the table of tasks from which `views_of_rows` makes these fields; `children` are in none."""
-    return tuple(schema.tasks.c[_OTHER_NAMES.get(field, field)] for field in fields if field != "children")
+    names = dict.fromkeys(_OTHER_NAMES.get(field, field) for field in fields if field != "children")
+    return tuple(schema.tasks.c[name] for name in names)
 
 
 def views_of_rows(rows: Sequence[Any], fields: tuple[Field, ...], longest: int | None) -> list[TaskView]:
