@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Select, Text, literal, tuple_
 
 Place = tuple[Any, ...]
-"""The values of a row in the columns of an order."""
+"""The values of a row in the columns of an order, or parameters that stand for them."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Order:
         return keys < values if self.descending else keys > values
 
     def _keys_and(self, place: Place) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-        values = (literal(value, key.type) for key, value in zip(self.columns, place, strict=True))
+        values = (_element(value, key) for key, value in zip(self.columns, place, strict=True))
         return tuple_(*self.columns), tuple_(*values)
 
     def place_of(self, row: Any) -> Place:
@@ -53,3 +53,7 @@ class Order:
 def unindexed_text(value: Column[str]) -> ColumnElement[str]:
     """The text, as no index knows it."""
     return value.op("||")("")
+
+
+def _element(value: Any, key: Column[Any]) -> ColumnElement[Any]:
+    return value if isinstance(value, ColumnElement) else literal(value, key.type)

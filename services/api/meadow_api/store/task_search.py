@@ -16,7 +16,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Select, bindparam, func, literal, select, union_all
@@ -51,6 +51,19 @@ class Found:
     rows: list[Any]
     partial: bool = False
     reached: Place | None = None
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Whole values of fields that an index knows, and limits of the time of arrival."""
+
+    values: dict[str, str] = field(default_factory=dict)
+    limits: tuple[ColumnElement[bool], ...] = ()
+
+    @property
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The same as conditions."""
+        return [*self.limits, *(column(name) == value for name, value in self.values.items())]
 
 
 @dataclass
@@ -195,10 +208,10 @@ class TaskSearch:
                 found[name] = [value for value in among if matches(text, value) is wanted]
         return found
 
-    def _branches(self, order: Order) -> list[list[ColumnElement[bool]]] | None:
-        """Conditions of statements that an index answers in order, and that together are the search."""
+    def _branches(self, order: Order) -> list[Branch] | None:
+        """What an index answers in order, and what together is the search."""
         if not self.pins and self.node is None:
-            return [[]]
+            return [Branch()]
         if order.columns[0] is not tasks.c.received or set(self.pins) - set(LOOKED_UP):
             return None
         limits = self._limits(order)
@@ -214,19 +227,15 @@ class TaskSearch:
         if count > MOST_BRANCHES:
             return None
         combinations = itertools.product(*pinned.values())
-        return [
-            [*limits, *(column(name) == value for name, value in zip(pinned, values, strict=True))]
-            for values in combinations
-        ]
+        return [Branch(dict(zip(pinned, values, strict=True)), tuple(limits)) for values in combinations]
 
-    def _merged(self, branches: list[list[ColumnElement[bool]]], order: Order, most: int) -> list[Any]:
+    def _merged(self, branches: Sequence[Branch], order: Order, most: int) -> list[Any]:
         if not branches:
             return []
         if len(branches) == 1:
-            statement = self._rows.where(self.of_cluster, *branches[0])
-            return list(self.connection.execute(order.apply(statement).limit(most)).all())
+            return self._only(branches[0], order, most)
         behind = [] if order.after is None else [order.behind(order.after)]
-        each = [select(*order.columns).where(self.of_cluster, *branch, *behind) for branch in branches]
+        each = [select(*order.columns).where(self.of_cluster, *branch.conditions, *behind) for branch in branches]
         if self.connection.dialect.name != "sqlite":  # SQLite merges them by itself, row by row
             firsts = [order.apply(statement).limit(most).subquery() for statement in each]
             each = [select(*first.c) for first in firsts]
@@ -234,6 +243,16 @@ class TaskSearch:
         keys = [merged.selected_columns[key.name] for key in order.columns]
         ordered = merged.order_by(*(key.desc() if order.descending else key.asc() for key in keys)).limit(most)
         return self._rows_of([row[-1] for row in self.connection.execute(ordered)])
+
+    def _only(self, branch: Branch, order: Order, most: int) -> list[Any]:
+        if branch.limits:
+            statement = self._rows.where(self.of_cluster, *branch.conditions)
+            return list(self.connection.execute(order.apply(statement).limit(most)).all())
+        after = order.after or ()
+        statement = _page(tuple(self.wanted), order.columns, order.descending, len(after), tuple(branch.values))
+        given = {f"after_{number}": value for number, value in enumerate(after)}
+        given |= {f"is_{name}": value for name, value in branch.values.items()}
+        return list(self.connection.execute(statement, {**given, "of_cluster": self.cluster, "most": most}).all())
 
     def _rows_of(self, ids: Sequence[int]) -> list[Any]:
         """The rows with these numbers, in this order."""
@@ -326,6 +345,25 @@ class TaskSearch:
             return isinstance(node, Pair) or (isinstance(node, All | Some) and any(has(part) for part in node.parts))
 
         return self.node is not None and has(self.node)
+
+
+@lru_cache(maxsize=256)
+def _page(
+    wanted: tuple[Column[Any], ...],
+    keys: tuple[Column[Any], ...],
+    descending: bool,
+    after: int,
+    pinned: tuple[str, ...],
+) -> Select[Any]:
+    """The statement of a page without limits, the same for all clusters, values and places.
+
+    SQLAlchemy takes nearly as long to put it together as SQLite to answer it.
+    """
+    place = tuple(bindparam(f"after_{number}", type_=key.type) for number, key in enumerate(keys[:after]))
+    order = Order(keys, descending, place or None)
+    pins = [column(name) == bindparam(f"is_{name}", type_=column(name).type) for name in pinned]
+    statement = select(*wanted).where(tasks.c.cluster == bindparam("of_cluster"), *pins)
+    return order.apply(statement).limit(bindparam("most"))
 
 
 def looked_up(node: Node) -> Text | None:
