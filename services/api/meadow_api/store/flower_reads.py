@@ -12,9 +12,10 @@ from meadow_api.search.language import parse
 from meadow_api.search.tree import All, Node, Text
 from meadow_api.shapes import FLOWER_KEYS, SHOWN, Presenter, Task, flower_lines, flower_listed, tasks_of
 from meadow_api.store import schema
+from meadow_api.store.listed import is_listed, is_one_of, listed
 from meadow_api.store.schema import NO_TIME, tasks
 from meadow_api.store.task_reads import Present, children_of, find_cluster
-from meadow_api.store.task_search import TaskSearch, is_listed, is_one_of, listed, text_snapshot
+from meadow_api.store.task_search import TaskSearch, text_snapshot
 
 SORTABLE = {key: tasks.c[key] for key in FLOWER_KEYS if key in tasks.c} | {
     "root": tasks.c.root_id,

@@ -16,6 +16,7 @@ from meadow_api.errors import InvalidQuestion, SearchError
 from meadow_api.search.language import parse
 from meadow_api.search.tree import All, Node, Text
 from meadow_api.shapes import SHOWN, Task, line_of, task_of, tasks_of
+from meadow_api.store.listed import is_listed, listed
 from meadow_api.store.schema import tasks
 from meadow_api.store.task_order import Order
 from meadow_api.store.task_search import (
@@ -24,8 +25,6 @@ from meadow_api.store.task_search import (
     TaskSearch,
     distinct,
     find_cluster,
-    is_listed,
-    listed,
     text_snapshot,
 )
 

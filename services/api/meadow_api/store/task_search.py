@@ -16,18 +16,19 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, bindparam, func, literal, select, union_all
+from sqlalchemy import Column, ColumnElement, Connection, Select, bindparam, func, select, union_all
 from sqlalchemy import text as sql_text
 
-from meadow.codec import encode
 from meadow_api.search.conditions import LOOKED_UP, Scope, bounds, column, condition, matches
 from meadow_api.search.text_index import Snapshot, State, TextIndex
 from meadow_api.search.tree import All, Marked, Node, Not, Pair, Range, Some, Text
 from meadow_api.search.trigrams import INDEXED, expression
 from meadow_api.store import schema
+from meadow_api.store.branches import Branch, statement_of_page
+from meadow_api.store.listed import is_one_of
 from meadow_api.store.schema import NO_TEXT, tasks
 from meadow_api.store.task_order import Order, Place, unindexed_text
 from meadow_api.store.text_marks import changed_since, newest_row, read_claim
@@ -51,19 +52,6 @@ class Found:
     rows: list[Any]
     partial: bool = False
     reached: Place | None = None
-
-
-@dataclass(frozen=True)
-class Branch:
-    """Whole values of fields that an index knows, and limits of the time of arrival."""
-
-    values: dict[str, str] = field(default_factory=dict)
-    limits: tuple[ColumnElement[bool], ...] = ()
-
-    @property
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """The same as conditions."""
-        return [*self.limits, *(column(name) == value for name, value in self.values.items())]
 
 
 @dataclass
@@ -234,11 +222,12 @@ class TaskSearch:
             return []
         if len(branches) == 1:
             return self._only(branches[0], order, most)
-        behind = [] if order.after is None else [order.behind(order.after)]
-        each = [select(*order.columns).where(self.of_cluster, *branch.conditions, *behind) for branch in branches]
-        if self.connection.dialect.name != "sqlite":  # SQLite merges them by itself, row by row
+        each = [select(*order.columns).where(self.of_cluster, *branch.conditions) for branch in branches]
+        if self.connection.dialect.name != "sqlite":
             firsts = [order.apply(statement).limit(most).subquery() for statement in each]
             each = [select(*first.c) for first in firsts]
+        elif order.after is not None:  # SQLite merges them by itself, row by row
+            each = [statement.where(order.behind(order.after)) for statement in each]
         merged = union_all(*each)
         keys = [merged.selected_columns[key.name] for key in order.columns]
         ordered = merged.order_by(*(key.desc() if order.descending else key.asc() for key in keys)).limit(most)
@@ -249,7 +238,9 @@ class TaskSearch:
             statement = self._rows.where(self.of_cluster, *branch.conditions)
             return list(self.connection.execute(order.apply(statement).limit(most)).all())
         after = order.after or ()
-        statement = _page(tuple(self.wanted), order.columns, order.descending, len(after), tuple(branch.values))
+        statement = statement_of_page(
+            tuple(self.wanted), order.columns, order.descending, len(after), tuple(branch.values)
+        )
         given = {f"after_{number}": value for number, value in enumerate(after)}
         given |= {f"is_{name}": value for name, value in branch.values.items()}
         return list(self.connection.execute(statement, {**given, "of_cluster": self.cluster, "most": most}).all())
@@ -347,25 +338,6 @@ class TaskSearch:
         return self.node is not None and has(self.node)
 
 
-@lru_cache(maxsize=256)
-def _page(
-    wanted: tuple[Column[Any], ...],
-    keys: tuple[Column[Any], ...],
-    descending: bool,
-    after: int,
-    pinned: tuple[str, ...],
-) -> Select[Any]:
-    """The statement of a page without limits, the same for all clusters, values and places.
-
-    SQLAlchemy takes nearly as long to put it together as SQLite to answer it.
-    """
-    place = tuple(bindparam(f"after_{number}", type_=key.type) for number, key in enumerate(keys[:after]))
-    order = Order(keys, descending, place or None)
-    pins = [column(name) == bindparam(f"is_{name}", type_=column(name).type) for name in pinned]
-    statement = select(*wanted).where(tasks.c.cluster == bindparam("of_cluster"), *pins)
-    return order.apply(statement).limit(bindparam("most"))
-
-
 def looked_up(node: Node) -> Text | None:
     """The demand on a name, worker or state that the node is, or denies."""
     text = node.part if isinstance(node, Not) else node
@@ -391,29 +363,6 @@ def find_cluster(connection: Connection, name: str) -> int | None:
 
 
 _CLUSTER = select(schema.clusters.c.id).where(schema.clusters.c.name == bindparam("name"))
-
-
-def is_one_of(connection: Connection, values: Sequence[Any], key: Column[Any] = tasks.c.id) -> ColumnElement[bool]:
-    """The row's number, or another key, is one of these: as one value on SQLite, so that the statement is the same."""
-    if connection.dialect.name == "sqlite":
-        return _in_json(key, literal(listed(connection, values)))
-    return key.in_(list(values))
-
-
-def is_listed(dialect: str, key: Column[Any] = tasks.c.id) -> ColumnElement[bool]:
-    """The same for a statement that is kept: what is `listed` is given when it is executed."""
-    if dialect == "sqlite":
-        return _in_json(key, bindparam("listed"))
-    return key.in_(bindparam("listed", expanding=True))
-
-
-def listed(connection: Connection, values: Sequence[Any]) -> Any:
-    """The values as a parameter for `is_listed`."""
-    return encode(list(values)).decode() if connection.dialect.name == "sqlite" else list(values)
-
-
-def _in_json(key: Column[Any], values: ColumnElement[Any]) -> ColumnElement[bool]:
-    return key.in_(select(func.json_each(values).table_valued("value").c.value))
 
 
 @contextlib.contextmanager
