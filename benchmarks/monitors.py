@@ -169,7 +169,7 @@ def role(process: psutil.Process) -> str:
     line = " ".join(process.cmdline())
     if "nats-server" in line:
         return "nats"
-    return "collector" if "meadow.supervise" in line or " run collector" in line else "rest"
+    return "collector" if "meadow.child_main collector" in line or " run collector" in line else "rest"
 
 
 def processor_seconds(family: list[psutil.Process]) -> dict[str, float]:

@@ -26,14 +26,17 @@ from meadow.errors import BusError, StartRefused
 from meadow.http import HttpServer, build_application
 from meadow.nats_server import EmbeddedNats, find_binary
 from meadow.redact import broker_without_passwords
-from meadow.service import Context, Service, Watch
+from meadow.service import Child, Context, Service, Watch
 from meadow.settings import Settings
-from meadow.supervise import CollectorChild
+from meadow.supervise import ChildProcess
 
 log = logging.getLogger(__name__)
 
 SERVICES = ("collector", "api", "controller", "metrics", "web")
 """In the order in which they start; they stop in the opposite one."""
+
+CHILDREN = {"collector": ("collector", "service"), "keeper": ("api", "keeper_process")}
+"""What runs as a process of its own below another one: its role, and where it is built."""
 
 PORTS = {"web": 5555, "api": 5556, "metrics": 5557, "controller": 5558, "collector": 5559}
 """Where each service listens when it runs alone and --port is not given."""
@@ -148,6 +151,7 @@ async def compose(plan: Plan, stack: AsyncExitStack, watch: Watch) -> HttpServer
         gate=gate,
         watch=watch,
         siblings=frozenset(plan.services),
+        children=True,
         celery_app=plan.celery_app,
     )
     services = watch.services = [_build(name, context, plan) for name in plan.services]
@@ -163,7 +167,7 @@ async def compose(plan: Plan, stack: AsyncExitStack, watch: Watch) -> HttpServer
     for service in services:
         await service.speak()
     if plan.collector_child and plan.broker is not None:
-        child = CollectorChild(settings, bus.url, plan.broker)
+        child = ChildProcess("collector", settings, bus.url, plan.broker)
         stack.push_async_callback(child.stop)
         watch.start("collector child", child.supervise())
     _announce(plan, server, loopback=loopback)
@@ -178,6 +182,12 @@ def _close_sockets(server: HttpServer) -> None:
 def _build(name: str, context: Context, plan: Plan) -> Service:
     module = room(name, "service")
     built: Service = module.build(context, plan.broker) if name == "collector" else module.build(context)
+    return built
+
+
+def build_child(role: str, context: Context, broker: BrokerConfig | None) -> Child:
+    """What a child process runs."""
+    built: Child = room(*CHILDREN[role]).build(context, broker)
     return built
 
 

@@ -27,7 +27,9 @@ CANCEL_AGAIN = 0.5
 class Context:
     """All that a service may use. `celery_app` is there for the controller only, where one was given.
 
-    `siblings` are the services in this process: the same port serves their pages.
+    `siblings` are the services in this process: the same port serves their pages. With `children` a service may put
+    work into a process of its own, as it does wherever it is started from the command line. In such a process `out` is
+    the file descriptor on which its parent hears how it goes.
     """
 
     settings: Settings
@@ -37,12 +39,12 @@ class Context:
     watch: "Watch"
     siblings: frozenset[str] = frozenset()
     celery_app: Any = None
+    children: bool = False
+    out: int | None = None
 
 
-class Service(Protocol):
-    """One of the five. Both of `listen` and `speak` return when done; what goes on for ever is a task of the watch."""
-
-    name: str
+class Child(Protocol):
+    """What runs in a child process: a service, or a part of one."""
 
     async def listen(self) -> None:
         """Declare, open, subscribe."""
@@ -52,6 +54,12 @@ class Service(Protocol):
 
     async def stop(self) -> None:
         """End in good order. May be called twice."""
+
+
+class Service(Child, Protocol):
+    """One of the five. Both of `listen` and `speak` return when done; what goes on for ever is a task of the watch."""
+
+    name: str
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """The HTTP routes that this service adds to its port."""

@@ -14,7 +14,7 @@ from meadow.events import CollectorGap, TaskStarted
 from meadow.service import Context
 from meadow.settings import Settings
 from meadow.subjects import EVENTS_STREAM
-from meadow.supervise import CollectorChild
+from meadow.supervise import ChildProcess
 from meadow.testing import eventually, running_nats
 from meadow.testing import make_context as build_context
 from tests.integration.apps.amqp_stage import connected, cut_connections, our_queue, publish, sending, started
@@ -26,9 +26,9 @@ MakeContext = Callable[..., Context]
 
 
 @asynccontextmanager
-async def collector_process(bus: Bus, broker: BrokerConfig) -> AsyncIterator[CollectorChild]:
+async def collector_process(bus: Bus, broker: BrokerConfig) -> AsyncIterator[ChildProcess]:
     """A collector as `meadow serve` runs it: started again whenever it ends."""
-    child = CollectorChild(Settings(data_dir="unused", cluster=broker.cluster), bus.url, broker)
+    child = ChildProcess("collector", Settings(data_dir="unused", cluster=broker.cluster), bus.url, broker)
     supervising = asyncio.create_task(child.supervise())
     try:
         yield child

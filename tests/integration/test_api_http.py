@@ -294,7 +294,9 @@ async def test_refresh_asks_the_controller_and_remembers_its_answer(bus: Bus, ma
         assert context.gate.verify(request.claim).name == "anonymous"
         assert isinstance(request.command, InspectWorkers)
         asked.append(request.command)
-        return encode(CommandReply(value={"w1@h": {"stats": {"pid": len(asked)}}}))
+        replies = {"stats": {"pid": len(asked)}}
+        await publish(bus, WorkerInspected(hostname="w1@h", seen=time.time(), replies=replies), kind=subjects.WORKERS)
+        return encode(CommandReply(value={"w1@h": replies | {"timestamp": time.time()}}))
 
     await bus.answer({subjects.command(CLUSTER): controller}, group="controller")
     async with serving(context) as (_, client):
@@ -303,7 +305,12 @@ async def test_refresh_asks_the_controller_and_remembers_its_answer(bus: Bus, ma
         assert all_workers["w1@h"]["timestamp"] == pytest.approx(time.time(), abs=30)
         _, one = await get(client, "/api/workers", refresh="true", workername="w1@h")
         assert one["w1@h"]["stats"] == {"pid": 2}
-        assert await get(client, "/api/workers") == (200, one)
+
+        async def remembered() -> bool:
+            status, workers = await get(client, "/api/workers")
+            return (status, workers.get("w1@h", {}).get("stats")) == (200, {"pid": 2})
+
+        await eventually(remembered)
     assert [(wish.workers, len(wish.methods)) for wish in asked] == [(None, 4), (("w1@h",), 8)]
 
 

@@ -1,4 +1,5 @@
-"""The api is killed at random moments while it reads, again and again: nothing is lost, and nothing is counted twice.
+"""The api, or the process of it that writes, is killed at random moments while it reads, again and again: nothing is
+lost, and nothing is counted twice.
 
 `MEADOW_KILLS=200` kills it that often.
 """
@@ -17,6 +18,8 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from meadow import subjects
 from meadow.bus import Bus
@@ -59,6 +62,11 @@ def position(store: Path) -> int:
     return int(str(found.get(subjects.EVENTS_STREAM, 0)))
 
 
+def kill_keeper(api: int) -> None:
+    for process in psutil.Process(api).children():
+        process.kill()
+
+
 @dataclass
 class Publisher:
     """Puts batches on the stream, one every few milliseconds, some of them twice."""
@@ -96,13 +104,16 @@ class Killer:
     def store(self) -> Path:
         return self.directory / "store.db"
 
-    async def run_until(self, done: Callable[[], bool]) -> None:
-        """Run the api until then, and kill it."""
+    async def run_until(self, *done: Callable[[], bool]) -> None:
+        """Run the api until then, and kill it. Given several, its keeper alone is killed after each but the last."""
         command = [sys.executable, "-m", "tests.integration.apps.api_process", self.bus.url, str(self.directory)]
         process = subprocess.Popen(command)
         try:
-            await eventually(done, timeout=PATIENCE, every=0.002)
-            assert process.poll() is None, "the api ended by itself"
+            for number, until in enumerate(done):
+                if number:
+                    await asyncio.to_thread(kill_keeper, process.pid)
+                await eventually(until, timeout=PATIENCE, every=0.002)
+                assert process.poll() is None, "the api ended by itself"
         finally:
             process.kill()
             process.wait()
@@ -119,17 +130,22 @@ class Killer:
         await self.run_until(lambda: time.monotonic() > end)
         await self._note(publisher)
 
-    async def kill_in_the_midst(self, seconds: float, publisher: Publisher) -> None:
-        """Kill it so long after it has written something."""
-        before, ends = await asyncio.to_thread(position, self.store), list[float]()
+    async def kill_in_the_midst(self, *seconds: float, publisher: Publisher) -> None:
+        """Kill it so long after it has written something; given several, first its keeper alone."""
+        await self.run_until(*(self._written(each) for each in seconds))
+        await self._note(publisher)
+
+    def _written(self, seconds: float) -> Callable[[], bool]:
+        """Whether so long ago it has written something that was not there when this was asked first."""
+        before, ends = list[int](), list[float]()
 
         def done() -> bool:
-            if not ends and position(self.store) > before:
+            before.append(position(self.store))
+            if not ends and before[-1] > before[0]:
                 ends.append(time.monotonic() + seconds)
             return bool(ends) and time.monotonic() > ends[0]
 
-        await self.run_until(done)
-        await self._note(publisher)
+        return done
 
     async def _note(self, publisher: Publisher) -> None:
         now = await asyncio.to_thread(position, self.store)
@@ -148,16 +164,20 @@ async def test_nothing_is_lost_or_doubled_however_often_it_is_killed(
     publishing = asyncio.create_task(publisher.run())
     await killer.measure_start()
     for number in range(KILLS):
-        if number % 2:
-            await killer.kill_after(dice.uniform(0.3, 1.5), publisher)
-        else:
-            await killer.kill_in_the_midst(dice.uniform(0.0, 0.3), publisher)
+        match number % 3:
+            case 0:
+                await killer.kill_in_the_midst(dice.uniform(0.0, 0.3), publisher=publisher)
+            case 1:
+                await killer.kill_after(dice.uniform(0.3, 1.5), publisher)
+            case 2:
+                moments = (dice.uniform(0.0, 0.3), dice.uniform(0.0, 0.3))
+                await killer.kill_in_the_midst(*moments, publisher=publisher)
     publisher.enough = True
     await publishing
     await publisher.publish(publisher.stories.last_batch())
     await killer.run_until(lambda: position(killer.store) >= publisher.last)
     print(
-        f"{KILLS} kills, {killer.behind} of them in the midst of reading; "
+        f"{KILLS} kills and {KILLS // 3} of the keeper alone, {killer.behind} of them in the midst of reading; "
         f"{publisher.events} events in {publisher.last} messages, {publisher.stories.begun} tasks"
     )
 

@@ -17,7 +17,7 @@ from meadow.codec import decode_batch
 from meadow.events import CollectorGap, CollectorReported
 from meadow.service import Context
 from meadow.subjects import EVENTS_STREAM
-from meadow.supervise import CollectorChild
+from meadow.supervise import ChildProcess
 from meadow.testing import eventually, running_nats
 from tests.integration.apps.collector_stage import facts_of, running_collector
 from tests.integration.apps.sender import counted
@@ -102,7 +102,7 @@ async def test_a_leader_that_was_paused_comes_back_as_a_standby_and_doubles_noth
                 assert paused.pid is not None
                 os.kill(paused.pid, signal.SIGSTOP)
 
-                async def taken_over(paused: CollectorChild = paused) -> bool:
+                async def taken_over(paused: ChildProcess = paused) -> bool:
                     return await leader(bus, one, other) is not paused
 
                 await eventually(taken_over)
@@ -133,7 +133,7 @@ async def test_a_leader_that_is_stopped_hands_over_at_once(bus: Bus, redis_serve
     assert await facts_of(bus, CollectorGap) == []
 
 
-async def led_by(bus: Bus, child: CollectorChild) -> bool:
+async def led_by(bus: Bus, child: ChildProcess) -> bool:
     return (await term(bus)).collector.endswith(f"-{child.pid}")
 
 
@@ -178,7 +178,7 @@ async def test_of_three_collectors_each_takes_over_in_turn(bus: Bus, redis_serve
                 assert leading.pid is not None
                 os.kill(leading.pid, signal.SIGSTOP)
 
-                async def taken_over(leading: CollectorChild = leading) -> bool:
+                async def taken_over(leading: ChildProcess = leading) -> bool:
                     return not await led_by(bus, leading)
 
                 await eventually(taken_over)

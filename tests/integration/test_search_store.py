@@ -16,6 +16,7 @@ from meadow.queries import TaskListQuery
 from meadow.testing import eventually
 from meadow_api.search import indexing, text_index
 from meadow_api.search.conditions import Scope, condition
+from meadow_api.search.index_writer import IndexWriter
 from meadow_api.search.indexing import Indexing
 from meadow_api.search.language import parse
 from meadow_api.search.postgres_trigrams import make_index
@@ -134,8 +135,9 @@ async def opened(where: Path | str, rows: list[dict[str, Any]]) -> AsyncIterator
 @asynccontextmanager
 async def indexed(database: Database, directory: Path) -> AsyncIterator[TextIndex]:
     """The store with a text index, as the service has it."""
-    index = TextIndex(directory / "search.db")
-    work = Indexing(database, directory / "store.db", index)
+    writer = IndexWriter(directory / "search.db")
+    index = TextIndex(directory / "search.db", lambda: writer.mark)
+    work = Indexing(database, directory / "store.db", writer)
     database.reading_options["text_index"] = index
     running = asyncio.create_task(work.run())
     try:

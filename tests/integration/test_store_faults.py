@@ -99,8 +99,8 @@ def locked(store: Path) -> Iterator[None]:
 
 @contextmanager
 def full(api: Api) -> Iterator[None]:
-    """No file of the api may grow any more, as on a full disk."""
-    process = psutil.Process(api.process.pid)
+    """No file of the keeper's may grow any more, as on a full disk."""
+    (process,) = psutil.Process(api.process.pid).children()
     unlimited = process.rlimit(resource.RLIMIT_FSIZE)
     largest = max(path.stat().st_size for path in api.store.parent.glob("store.db*"))
     process.rlimit(resource.RLIMIT_FSIZE, (largest, unlimited[1]))

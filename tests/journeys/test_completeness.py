@@ -32,7 +32,9 @@ async def send_many(stage: Stage, count: int, seconds: float) -> None:
 
 
 def collector_of(meadow: Meadow) -> psutil.Process:
-    return next(child for child in meadow.process.children() if "meadow.supervise" in child.cmdline())
+    return next(
+        child for child in meadow.process.children() if child.cmdline()[-2:] == ["meadow.child_main", "collector"]
+    )
 
 
 async def has_processed(meadow: Meadow, count: int) -> bool:

@@ -7,13 +7,14 @@
         ├── StoreRejected       it cannot hold a value
         ├── PositionMoved       somebody else wrote meanwhile
         └── QueryTooSlow        a question was given up after its time limit
+    StoreInUse (StartRefused)   another process writes it
     SearchError                 a search text is wrong at some position
     InvalidQuestion             a question that makes no sense
 
 A message is one sentence for people.
 """
 
-from meadow.errors import MeadowError
+from meadow.errors import MeadowError, StartRefused
 
 POINTED = 60
 
@@ -40,6 +41,10 @@ class PositionMoved(StoreError):
 
 class QueryTooSlow(StoreError):
     """A question took longer than its time limit."""
+
+
+class StoreInUse(StartRefused):
+    """Another process writes the store."""
 
 
 class InvalidQuestion(MeadowError):

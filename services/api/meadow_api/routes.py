@@ -25,7 +25,6 @@ from meadow_api.store import flower_reads, task_reads, worker_reads
 from meadow_api.store.database import Database
 from meadow_api.store.flower_reads import FlowerFilter
 from meadow_api.store.schema import tasks
-from meadow_api.store.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +51,11 @@ class ReadEndpoints:
         self,
         context: Context,
         database: Database,
-        writer: Writer,
         answers: Answers,
     ) -> None:
         self._context = context
         self._cluster = context.settings.cluster
         self._database = database
-        self._writer = writer
         self._answers = answers
         self._lengths = QueueLengths(database, context.settings)
 
@@ -84,14 +81,15 @@ class ReadEndpoints:
         name = replies.argument(request, "workername") or None
         if status:
             return replies.json(request, await self._status())
-        if refresh:
-            await self._refresh(request, name)
+        fresh = await self._refresh(request, name) if refresh else {}
         inspected = await self._database.read(lambda c: worker_reads.read_inspections(c, self._cluster, name))
+        for worker, answers in fresh.items():  # which are on their way to the store
+            inspected[worker] = inspected.get(worker, {}) | answers
         if name is not None and name not in inspected:
             if not await self._database.read(lambda c: worker_reads.is_known(c, self._cluster, name)):
                 return replies.text(404, f"Unknown worker '{name}'")
             inspected[name] = {}
-        found = {worker: _inspection(answers) for worker, answers in inspected.items()}
+        found = {worker: _inspection(answers) for worker, answers in sorted(inspected.items())}
         return replies.json_bytes(request, await asyncio.to_thread(encode, found))
 
     async def tasks(self, request: web.Request) -> web.StreamResponse:
@@ -158,7 +156,7 @@ class ReadEndpoints:
         rows = await self._database.read(lambda c: worker_reads.list_workers(c, self._cluster, time.time()))
         return {row.hostname: row.online for row in rows if row.last_seen is not None}
 
-    async def _refresh(self, request: web.Request, worker: str | None) -> None:
+    async def _refresh(self, request: web.Request, worker: str | None) -> dict[str, worker_reads.Answers]:
         """Ask the workers through the controller. When that fails, the last answers have to do, as in Flower."""
         wish = CommandRequest(
             cluster=self._cluster,
@@ -176,12 +174,14 @@ class ReadEndpoints:
             answers = msgspec.convert(reply.value or {}, dict[str, dict[str, Any]])
         except (BusError, InvalidMessage, msgspec.ValidationError) as exc:
             log.warning("Workers could not be inspected: %s", exc, extra={"action": "api.refresh"})
-            return
+            return {}
         if not reply.ok:
             log.warning("Workers could not be inspected: %s", reply.message, extra={"action": "api.refresh"})
         now = time.time()
-        found = {(host, method): (now, answer) for host, given in answers.items() for method, answer in given.items()}
-        await self._writer.write_inspections(self._cluster, found)
+        return {
+            host: {method: (now, worker_reads.bounded(answer)) for method, answer in given.items()}
+            for host, given in answers.items()
+        }
 
     def _members(self, ids: Sequence[int], connection: Connection) -> bytes:
         """The tasks as members of a JSON object, without its braces."""

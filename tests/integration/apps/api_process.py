@@ -19,7 +19,7 @@ from meadow_api.service import build
 async def main(url: str, directory: Path, port: int | None, store: str | None) -> None:
     """Read the streams into the store in `directory`."""
     bus = await Bus.connect(url, name="api")
-    context = make_context(bus, directory, store=store)
+    context = replace(make_context(bus, directory, store=store), children=True)
     service = build(context)
     await service.listen()
     await service.speak()

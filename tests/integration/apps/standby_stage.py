@@ -20,7 +20,7 @@ from meadow.codec import decode
 from meadow.events import CollectorReported
 from meadow.settings import Settings
 from meadow.subjects import EVENTS_STREAM
-from meadow.supervise import CollectorChild
+from meadow.supervise import ChildProcess
 from meadow.testing import eventually
 from meadow_collector.fence import Term
 from tests.integration.apps.collector_stage import facts_of
@@ -120,9 +120,9 @@ def envelope(body: object) -> bytes:
 @asynccontextmanager
 async def collector_process(
     nats_url: str, redis_url: str, settings: Settings | None = None
-) -> AsyncIterator[CollectorChild]:
+) -> AsyncIterator[ChildProcess]:
     """A collector in a process of its own, as `meadow serve` runs it; one that was killed is started again."""
-    child = CollectorChild(settings or Settings(data_dir="unused"), nats_url, BrokerConfig(url=redis_url))
+    child = ChildProcess("collector", settings or Settings(data_dir="unused"), nats_url, BrokerConfig(url=redis_url))
     supervising = asyncio.create_task(child.supervise())
     try:
         yield child
@@ -140,7 +140,7 @@ async def term(bus: Bus) -> Term:
     return decode(message.data, Term)
 
 
-async def leader(bus: Bus, *children: CollectorChild) -> CollectorChild:
+async def leader(bus: Bus, *children: ChildProcess) -> ChildProcess:
     """The one of these that leads."""
     name = (await term(bus)).collector
     (found,) = [child for child in children if name.endswith(f"-{child.pid}")]

@@ -20,14 +20,14 @@ from urllib.parse import quote
 from sqlalchemy import Connection
 
 from meadow_api.errors import StoreError
-from meadow_api.search.text_index import Part, Row, State, TextIndex
+from meadow_api.search.index_writer import IndexWriter, Row
+from meadow_api.search.text_index import Part, State
 from meadow_api.store import text_marks
 from meadow_api.store.database import Database
 from meadow_api.store.text_marks import Claim
 
 log = logging.getLogger(__name__)
 
-FILE = "search.db"
 SETTLED = 10.0
 TICK = 1.0
 PAUSE = 5.0
@@ -49,7 +49,7 @@ T = TypeVar("T")
 class Indexing:
     """The writing half of the index. `run` until cancelled, then `close`."""
 
-    def __init__(self, database: Database, store: Path, index: TextIndex) -> None:
+    def __init__(self, database: Database, store: Path, index: IndexWriter) -> None:
         self._database = database
         self._store = store
         self._index = index
@@ -76,8 +76,9 @@ class Indexing:
                 await self._failed(exc)
 
     async def close(self) -> None:
-        """Finish the step under way. The index can be closed when nobody searches any more."""
+        """Finish the step under way and let go of the files. May be called twice."""
         await asyncio.to_thread(self._thread.shutdown)
+        self._index.close()
         if self._source is not None:
             self._source.close()
             self._source = None
@@ -97,6 +98,7 @@ class Indexing:
             self._state = await self._work(lambda: self._open(self._claim.identity))
         if self._state.position == 0:
             await self._promise(0)
+        self._index.vouch()
         self._settled = await self._database.read(text_marks.newest_row)
         self._sizes.clear()
         self._seen.clear()
@@ -121,7 +123,7 @@ class Indexing:
         now = time.monotonic()
         if not self._sizes or now - self._sizes[-1][0] >= TICK:
             self._sizes.append((now, newest))
-        if self._index.damaged or claim is None or claim.identity != self._claim.identity:
+        if not self._index.there or claim is None or claim.identity != self._claim.identity:
             return False
         self._claim = claim
         if self._state.position > claim.position:

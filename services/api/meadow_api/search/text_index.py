@@ -3,22 +3,24 @@
 It may be deleted at any time, and is built again in the background (`indexing`). Tasks are known in it by their row
 numbers; ranges of these have tables of their own, so that a table goes when its tasks are gone. It holds at least
 what the store held up to `position`, and up to the mark `marks`: what came later has to be looked at directly.
+
+This is the reading half. The writing half (`index_writer`) may be in another process: whoever finds the file damaged
+deletes it, and the other one sees that it is gone.
 """
 
 import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
-VERSION = "1"
+from meadow_api.file_mark import FileMark, mark_of
+
 RANGE = 500_000
 STEPS_BETWEEN_CHECKS = 10_000
-
-Row = tuple[int, str]
-"""A task's row number and its text."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,15 @@ class Snapshot:
     def __init__(self, connection: sqlite3.Connection, report: Callable[[sqlite3.Error], None]) -> None:
         self._connection = connection
         self._report = report
-        self.state = _read_state(connection)
-        self.numbers = [part.number for part in _read_parts(connection)]
+        self.state = read_state(connection)
+        self.numbers = [part.number for part in read_parts(connection)]
 
     def find(self, expression: str, most: int) -> list[int]:
         """The row numbers of the tasks that may match, at most `most` of them; raises `NoAnswer`."""
         found: list[int] = []
         try:
             for number in reversed(self.numbers):
-                table = _table(number)
+                table = table_of(number)
                 statement = f"SELECT rowid FROM {table} WHERE {table} MATCH ? LIMIT ?"  # noqa: S608
                 found += (row[0] for row in self._connection.execute(statement, (expression, most - len(found))))
                 if len(found) >= most:
@@ -74,198 +76,91 @@ class Snapshot:
 
 
 class TextIndex:
-    """The file. Reading may happen in several threads, writing in one; each has a connection of its own."""
+    """Reads the file, in several threads, each with a connection of its own.
 
-    def __init__(self, path: Path) -> None:
+    `trusted` gives the file that belongs to the store as it is now, as the writing half says, if there is one.
+    """
+
+    def __init__(self, path: Path, trusted: Callable[[], FileMark | None]) -> None:
         self.path = path
+        self._trusted = trusted
         self._local = threading.local()
-        self._opened: list[sqlite3.Connection] = []
-        self._generation = 0
-        self._damaged = -1
-        self._ready = False
-
-    @property
-    def damaged(self) -> bool:
-        """Whether the file was found to be no sound database. `open` makes it anew then."""
-        return self._damaged == self._generation
-
-    def failed(self, exc: sqlite3.Error, generation: int | None = None) -> None:
-        """Take note of what somebody failed at who used the file, or the one of that generation."""
-        if type(exc) is sqlite3.DatabaseError:  # other kinds may pass by themselves
-            self._damaged = self._generation if generation is None else generation
-
-    # -- reading --------------------------------------------------------------------------------------------------
+        self._opened: set[sqlite3.Connection] = set()
 
     @contextlib.contextmanager
     def snapshot(self, seconds: float) -> Iterator[Snapshot | None]:
         """The index as it is now; `None` while there is none that can be read. It answers for so many seconds."""
-        if not self._ready:
-            yield None
-            return
+        trusted = self._trusted()
         with contextlib.ExitStack() as stack:
-            snapshot: Snapshot | None
+            snapshot: Snapshot | None = None
             try:
-                snapshot = stack.enter_context(self._reading(seconds))
+                if trusted is not None and mark_of(self.path) == trusted:
+                    snapshot = stack.enter_context(self._reading(trusted, seconds))
             except sqlite3.Error as exc:  # it is damaged, or was removed just now: the writing half makes it anew
-                self.failed(exc)
-                snapshot = None
+                self._failed(exc, trusted)
             yield snapshot
 
+    def close(self) -> None:
+        """Let go of the file, when no other thread reads it any more. May be called twice."""
+        while self._opened:
+            self._opened.pop().close()
+
     @contextlib.contextmanager
-    def _reading(self, seconds: float) -> Iterator[Snapshot]:
-        generation = self._generation
-        connection = self._connection()
+    def _reading(self, mark: FileMark, seconds: float) -> Iterator[Snapshot]:
+        connection = self._connection(mark)
         end = time.monotonic() + seconds
         connection.execute("BEGIN")
         connection.set_progress_handler(lambda: time.monotonic() > end, STEPS_BETWEEN_CHECKS)
         try:
-            yield Snapshot(connection, lambda exc: self.failed(exc, generation))
+            yield Snapshot(connection, lambda exc: self._failed(exc, mark))
         finally:
             connection.set_progress_handler(None, 0)
             connection.rollback()  # not COMMIT: FTS5 would read on, also in a damaged file
 
-    def _connection(self) -> sqlite3.Connection:
-        """The thread's own connection to the present file."""
-        generation = self._generation
-        known: tuple[int, sqlite3.Connection] | None = getattr(self._local, "connection", None)
-        if known is not None and known[0] == generation:
+    def _connection(self, mark: FileMark) -> sqlite3.Connection:
+        """The thread's own connection to that file."""
+        known: tuple[FileMark, sqlite3.Connection] | None = getattr(self._local, "connection", None)
+        if known is not None and known[0] == mark:
             return known[1]
         if known is not None:
             known[1].close()
-        connection = _connect(self.path)
-        self._opened.append(connection)
-        self._local.connection = (generation, connection)
+            self._opened.discard(known[1])
+        where = f"file:{quote(str(self.path))}?mode=rw"  # not one that is made here because there is none
+        connection = sqlite3.connect(where, uri=True, isolation_level=None, timeout=10.0, check_same_thread=False)
+        self._opened.add(connection)
+        connection.execute("PRAGMA query_only=ON")
+        self._local.connection = (mark, connection)
         return connection
 
-    # -- writing: each of these raises `sqlite3.Error` ------------------------------------------------------------
-
-    def open(self, identity: str) -> State:
-        """Open the index of that store; an index of another store, or one that cannot be read, is made anew."""
-        try:
-            state = None if self.damaged else self._read_existing()
-        except (sqlite3.DatabaseError, KeyError, ValueError):
-            state = None
-        if state is None or state.identity != identity:
-            self.remove()
-            state = self._create(identity)
-        self._ready = True
-        return state
-
-    def add(self, rows: Sequence[Row], state: State) -> None:
-        """Add the texts of these tasks; then the index is at `state`."""
-        with self._writing() as connection:
-            for number in sorted({_number_of(row[0]) for row in rows}):
-                _put(connection, number, [row for row in rows if _number_of(row[0]) == number])
-            values = [(str(state.position), "position"), (str(state.marks), "marks")]
-            connection.executemany("UPDATE state SET value = ? WHERE key = ?", values)
-
-    def parts(self) -> list[Part]:
-        """The ranges that have a table."""
-        with self._writing() as connection:
-            return _read_parts(connection)
-
-    def drop(self, number: int) -> None:
-        """Forget the tasks of this range."""
-        with self._writing() as connection:
-            _drop(connection, number)
-
-    def replace(self, number: int, rows: Sequence[Row]) -> None:
-        """These are all tasks that are left of this range."""
-        with self._writing() as connection:
-            _drop(connection, number)
-            _put(connection, number, rows)
-
-    def merge(self, number: int, pages: int, *, begin: bool) -> bool:
-        """Merge some pages of a range that is complete; whether there is more to merge."""
-        table = _table(number)
-        with self._writing() as connection:
-            before = connection.total_changes
-            statement = f"INSERT INTO {table}({table}, rank) VALUES ('merge', ?)"  # noqa: S608
-            connection.execute(statement, (-pages if begin else pages,))
-            more = connection.total_changes - before >= 2  # as FTS5's documentation tells it
-            if not more:
-                connection.execute("UPDATE parts SET merged = 1 WHERE number = ?", (number,))
-            return more
-
-    def remove(self) -> None:
-        """Delete the file. Other threads let go of it when they want to read next."""
-        self._ready = False
-        self._generation += 1
-        for suffix in ("", "-wal", "-shm"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-
-    def close(self) -> None:
-        """Let go of the file, when no other thread reads it any more. May be called twice."""
-        self._ready = False
-        self._generation += 1
-        for connection in self._opened:
-            connection.close()
-        self._opened.clear()
-
-    def _read_existing(self) -> State | None:
-        if not self.path.exists():
-            return None
-        with self._writing() as connection:
-            if connection.execute("SELECT value FROM state WHERE key = 'version'").fetchone() != (VERSION,):
-                return None
-            return _read_state(connection)
-
-    def _create(self, identity: str) -> State:
-        with self._writing() as connection:
-            connection.execute("CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
-            connection.execute(
-                "CREATE TABLE parts (number INTEGER PRIMARY KEY, tasks INTEGER NOT NULL, merged INTEGER NOT NULL)"
-            )
-            values = {"version": VERSION, "identity": identity, "position": "0", "marks": "0"}
-            connection.executemany("INSERT INTO state VALUES (?, ?)", values.items())
-        return State(identity)
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        connection = self._connection()
-        with connection:  # which rolls back only what SQLite has not rolled back already, also when COMMIT fails
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
+    def _failed(self, exc: sqlite3.Error, mark: FileMark | None) -> None:
+        """Who used that file failed at it: a damaged one is deleted, unless there is another already."""
+        if is_damage(exc) and mark_of(self.path) == mark:
+            delete(self.path)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, timeout=10.0, check_same_thread=False)
-    for pragma in ("page_size=8192", "journal_mode=WAL", "synchronous=NORMAL", "journal_size_limit=33554432"):
-        connection.execute(f"PRAGMA {pragma}").fetchall()
-    return connection
+def is_damage(exc: sqlite3.Error) -> bool:
+    """Whether the file is no sound database. Other troubles may pass by themselves."""
+    return type(exc) is sqlite3.DatabaseError
 
 
-def _table(number: int) -> str:
+def delete(path: Path) -> None:
+    """Delete the index's files. Who has it open still sees what it was."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def table_of(number: int) -> str:
+    """The name of the table of a range."""
     return f"text_{number:d}"
 
 
-def _number_of(id: int) -> int:
-    return id // RANGE
-
-
-def _put(connection: sqlite3.Connection, number: int, rows: Sequence[Row]) -> None:
-    table = _table(number)
-    connection.execute(
-        f"CREATE VIRTUAL TABLE IF NOT EXISTS {table} USING "
-        "fts5(text, tokenize='trigram', detail=none, content='', columnsize=0)"
-    )
-    connection.executemany(f"INSERT INTO {table}(rowid, text) VALUES (?, ?)", rows)  # noqa: S608
-    connection.execute(
-        "INSERT INTO parts VALUES (?, ?, 0) ON CONFLICT (number) DO UPDATE SET tasks = tasks + excluded.tasks",
-        (number, len(rows)),
-    )
-
-
-def _drop(connection: sqlite3.Connection, number: int) -> None:
-    connection.execute(f"DROP TABLE IF EXISTS {_table(number)}")
-    connection.execute("DELETE FROM parts WHERE number = ?", (number,))
-
-
-def _read_parts(connection: sqlite3.Connection) -> list[Part]:
+def read_parts(connection: sqlite3.Connection) -> list[Part]:
+    """The ranges that have a table."""
     rows = connection.execute("SELECT number, tasks, merged FROM parts ORDER BY number")
     return [Part(number, tasks, bool(merged)) for number, tasks, merged in rows]
 
 
-def _read_state(connection: sqlite3.Connection) -> State:
+def read_state(connection: sqlite3.Connection) -> State:
+    """How far the index is."""
     found = dict(connection.execute("SELECT key, value FROM state"))
     return State(found["identity"], int(found["position"]), int(found["marks"]))

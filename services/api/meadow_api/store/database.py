@@ -38,8 +38,6 @@ class Database:
     def __init__(self, where: Path | str) -> None:
         self._backend = _backend(where)
         self._damaged = False
-        self.commits = 0
-        """How many transactions this process has written."""
         self.reading_options: dict[str, Any] = {}
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
@@ -110,7 +108,6 @@ class Database:
         self._backend.put_aside("it was found to be damaged while it was used")
         self._backend.open(create=True)
         self._damaged = False
-        self.commits += 1
 
     def _read(self, work: Callable[[Connection], T], limit: float) -> T:
         try:
@@ -124,9 +121,7 @@ class Database:
 
     def _write(self, work: Callable[[Connection], T]) -> T:
         with self._noticed(), self._backend.writing() as connection:
-            found = work(connection)
-        self.commits += 1
-        return found
+            return work(connection)
 
     @contextlib.contextmanager
     def _noticed(self) -> Iterator[None]:

@@ -8,13 +8,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, exc, inspect
 from sqlalchemy.pool import QueuePool
 
 from meadow import file_lock
 from meadow.errors import FileHeld, StartRefused
-from meadow_api.errors import QueryTooSlow, StoreDamaged, StoreError, StoreRejected
+from meadow_api.errors import QueryTooSlow, StoreDamaged, StoreError, StoreInUse, StoreRejected
+from meadow_api.file_mark import FileMark, mark_of
 from meadow_api.search.functions import register
 from meadow_api.store import revisions, schema
 
@@ -69,6 +71,8 @@ class SqliteFile:
         self._writer: Engine | None = None
         self._reader: Engine | None = None
         self._lock: IO[str] | None = None
+        self._file: FileMark | None = None
+        self._connecting = threading.Lock()
         self._turns = threading.Lock()
         self._closing = threading.Event()
         self._there = threading.Event()
@@ -103,6 +107,7 @@ class SqliteFile:
         """A snapshot. SQLite asks every so many steps whether time is up."""
         with _Turn(self._turns) as turn:
             self._there.wait(limit)
+            self._follow_file()
             with _translated(limit), self._engine(self._reader).begin() as connection:
                 raw: Any = connection.connection.dbapi_connection
                 end = time.monotonic() + limit
@@ -159,10 +164,23 @@ class SqliteFile:
             self._lock.close()
             self._lock = None
 
+    def _follow_file(self) -> None:
+        """Its owner, another process, may have put a damaged file aside and begun another."""
+        if self._lock is None and mark_of(self.path) not in (self._file, None):
+            with self._connecting:
+                found = mark_of(self.path)
+                if found is not None and found != self._file and self._reader is not None:
+                    before, self._reader, self._file = self._reader, self._reading_engine(), found
+                    before.dispose()
+
     def _connect(self) -> None:
         self._disconnect()
+        self._file = mark_of(self.path)
         self._writer = _engine(self.path, begin="BEGIN IMMEDIATE", connections=1)
-        self._reader = _engine(self.path, begin="BEGIN", connections=READERS)
+        self._reader = self._reading_engine()
+
+    def _reading_engine(self) -> Engine:
+        return _engine(self.path, begin="BEGIN", connections=READERS)
 
     def _disconnect(self) -> None:
         for engine in (self._reader, self._writer):
@@ -185,7 +203,7 @@ class SqliteFile:
         except OSError as error:
             raise StartRefused(_unusable(self.path, error)) from error
         except FileHeld as held:
-            raise StartRefused(
+            raise StoreInUse(
                 f"The task store {self.path} is in use by {held.owner}, and one process at a time can write it. "
                 "Stop that one, or give this one another --data-dir."
             ) from held
@@ -199,14 +217,13 @@ def _unusable(path: Path, error: OSError) -> str:
 
 
 def _engine(path: Path, *, begin: str, connections: int) -> Engine:
-    engine = create_engine(
-        f"sqlite:///{path}",
-        poolclass=QueuePool,
-        pool_size=connections,
-        max_overflow=0,
-        connect_args={"check_same_thread": False, "timeout": 10.0, "cached_statements": 256},
-    )
     reading = begin == "BEGIN"
+    where = f"file:{quote(str(path))}?mode={'rw' if reading else 'rwc'}"  # who reads makes no file
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(where, uri=True, check_same_thread=False, timeout=10.0, cached_statements=256)
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=connections, max_overflow=0)
 
     @event.listens_for(engine, "connect")
     def connected(raw: Any, _: Any) -> None:

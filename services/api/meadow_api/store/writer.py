@@ -104,10 +104,6 @@ class Writer:
         await self._database.write(work)
         return {record.cluster: Changes(topics={"audit"}) for record in records}
 
-    async def write_inspections(self, cluster: str, answers: Mapping[tuple[str, str], tuple[float, Any]]) -> None:
-        """Write what workers answered to inspections."""
-        await self._database.write(lambda c: write_inspections(c, cluster_id(c, cluster), answers))
-
     async def forget_workers(self, before: float) -> None:
         """Forget the workers that were not heard of since `before`."""
         for workers in self.board.values():

@@ -166,11 +166,10 @@ async def _find(
     packing = replies.takes_gzip(request)
 
     def work(connection: Connection) -> Answer:
-        commits = sharing.commits()
         etag = replies.etag_of(reading.mark(connection), *asked)
         if replies.matches(request, etag):
             return Answer(etag)
-        kept = sharing.kept((commits, packing, etag))
+        kept = sharing.kept((packing, etag))
         if kept is not None:
             return kept
         found = find(connection, parameters)
@@ -178,8 +177,7 @@ async def _find(
         if getattr(found, "partial", False):  # asked again, it may be whole
             return replies.answer_of(request, body, replies.etag_of(body))
         answer = replies.answer_of(request, body, etag)
-        if commits is not None:
-            sharing.keep((commits, packing, etag), answer)
+        sharing.keep((packing, etag), answer)
         return answer
 
     return replies.reply(await sharing.answer((*asked, packing, request.headers.get("If-None-Match")), work))

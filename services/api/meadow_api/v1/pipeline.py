@@ -31,8 +31,9 @@ class CollectorHealth(CollectorState, frozen=True, kw_only=True):
 class Health(Struct, frozen=True, kw_only=True):
     """`ok`: facts reach the store. `streams` are those that are read, by name.
 
-    `writes` says that this process writes the store; of several that share one, one does. `loop_lag` is the seconds
-    by which its event loop was late at most, lately; `services` are the states of those that run in it, by name.
+    `writes` says that this api writes the store; of several that share one, one does. `loop_lag` is the seconds by
+    which the event loop of this process was late at most, lately, `keeper_loop_lag` the same of the process that
+    writes the store. `services` are the states of those that run in this one, by name.
     """
 
     ok: bool
@@ -42,6 +43,7 @@ class Health(Struct, frozen=True, kw_only=True):
     streams: dict[str, StreamProgress]
     collector: CollectorHealth
     loop_lag: float
+    keeper_loop_lag: float
     services: dict[str, dict[str, Any]]
 
 

@@ -1,7 +1,7 @@
 """Equal questions are answered once: a page that many look at costs little more than one that a single one looks at.
 
 Nobody gets an answer that is older than the question: one joins only those that nobody has begun to answer, and what
-is kept is valid until the next commit.
+is kept is for who finds the store as it was then.
 """
 
 import asyncio
@@ -56,10 +56,6 @@ class Sharing:
             if not other.done():
                 other.set_result(found)
         return found
-
-    def commits(self) -> int | None:
-        """To be taken before anything is read; `None` where other processes write too, so that nothing can be kept."""
-        return None if self._database.shared else self._database.commits
 
     def kept(self, key: tuple[object, ...]) -> Answer | None:
         """The answer that was kept under this key."""

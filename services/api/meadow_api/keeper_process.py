@@ -1,0 +1,152 @@
+"""The keeper in a process of its own: both ends, the parent's and the child's.
+
+The child says on its standard output how it goes, a `KeeperReport` a line: after commits, and every second.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+
+import msgspec
+
+from meadow.broker import BrokerConfig
+from meadow.codec import encode
+from meadow.errors import StartRefused
+from meadow.service import Context
+from meadow.supervise import ChildProcess, Refusal
+from meadow_api.errors import StoreInUse
+from meadow_api.keeper import Keeper, KeeperReport
+from meadow_api.store.database import Database, place_of
+
+log = logging.getLogger(__name__)
+
+BETWEEN_REPORTS = 0.05
+LONGEST_SILENCE = 1.0
+TOO_SILENT = 10.0
+PREDECESSOR_PATIENCE = 5.0
+"""A child that was killed with its parent may hold the store a moment longer."""
+
+_decoder: msgspec.json.Decoder[KeeperReport | Refusal] = msgspec.json.Decoder(KeeperReport | Refusal)
+
+
+class KeeperProcess:
+    """The parent's end. The database here is only read."""
+
+    def __init__(self, context: Context, database: Database) -> None:
+        self._context = context
+        self._database = database
+        self._child = ChildProcess("keeper", context.settings, context.bus.url, hear=self._hear, ended=self._ended)
+        self._report = KeeperReport()
+        self._heard = 0.0
+        self._open: asyncio.Future[None] | None = None
+
+    @property
+    def report(self) -> KeeperReport:
+        """What it said last, unless that is too long ago."""
+        silent = time.monotonic() - self._heard
+        if silent > TOO_SILENT and self._report.ok:
+            words = f"The process that writes the task store has said nothing for {silent:.0f} s."
+            return msgspec.structs.replace(self._report, ok=False, error=words)
+        return self._report
+
+    async def listen(self) -> None:
+        """Start the process and wait until it has opened the store."""
+        self._open = asyncio.get_running_loop().create_future()
+        self._context.watch.start("keeper child", self._child.supervise())
+        await self._open
+        await self._database.open(create=False)
+
+    async def speak(self) -> None:
+        """It has begun by itself."""
+
+    async def stop(self) -> None:
+        """Let it finish what is under way."""
+        await self._child.stop()
+
+    def _hear(self, line: bytes) -> None:
+        try:
+            said = _decoder.decode(line)
+        except msgspec.DecodeError as exc:
+            log.error("The keeper process said what nobody understands: %s", exc, extra={"action": "keeper.unclear"})
+            return
+        self._heard = time.monotonic()
+        if isinstance(said, KeeperReport):
+            self._report = said
+            self._opened(None)
+        else:
+            self._report = KeeperReport(error=said.message)
+            if self._open is not None and self._open.done():
+                log.error("%s", said.message, extra={"action": "keeper.refused"})
+            self._opened(StartRefused(said.message))
+
+    def _ended(self, code: int) -> None:
+        words = f"The process that writes the task store ended with {code}; it is started again."
+        if self._report.ok or self._report.error is None:
+            self._report = KeeperReport(error=words, streams=self._report.streams)
+        self._opened(StartRefused("The process that writes the task store ended before it had opened it. See the log."))
+
+    def _opened(self, failure: StartRefused | None) -> None:
+        if self._open is None or self._open.done():
+            return
+        if failure is None:
+            self._open.set_result(None)
+        else:
+            self._open.set_exception(failure)
+
+
+class KeeperChild:
+    """The child's end: a keeper, its database, and somebody who reports."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._database = Database(place_of(context.settings))
+        self._keeper = Keeper(context, self._database)
+
+    async def listen(self) -> None:
+        """Open the store, when whoever had it before lets go of it."""
+        end = time.monotonic() + PREDECESSOR_PATIENCE
+        while True:
+            try:
+                return await self._keeper.listen()
+            except StoreInUse:
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(0.1)
+
+    async def speak(self) -> None:
+        """Write, and report."""
+        await self._keeper.speak()
+        self._context.watch.start("keeper: report", self._tell())
+
+    async def stop(self) -> None:
+        """Finish what is under way, and close the store."""
+        await self._keeper.stop()
+        await self._database.close()
+
+    async def _tell(self) -> None:
+        committed = self._keeper.committed
+        out = await _writer(self._context.out)
+        while True:
+            committed.clear()
+            out.write(encode(self._keeper.report) + b"\n")
+            await out.drain()  # a parent that is busy hears of the newest state only
+            await asyncio.sleep(BETWEEN_REPORTS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LONGEST_SILENCE):
+                    await committed.wait()
+
+
+async def _writer(out: int | None) -> asyncio.StreamWriter:
+    if out is None:
+        raise AssertionError("nobody hears the keeper")
+    loop = asyncio.get_running_loop()
+    pipe = os.fdopen(out, "wb", buffering=0, closefd=False)
+    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, pipe)
+    return asyncio.StreamWriter(transport, protocol, None, loop)
+
+
+def build(context: Context, broker: BrokerConfig | None) -> KeeperChild:
+    """The child, not yet running."""
+    return KeeperChild(context)

@@ -1,0 +1,177 @@
+"""The keeper in a process of its own, as Meadow runs it: it may be killed, held up, or refuse, and the api says so."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from meadow import queries, subjects
+from meadow.bus import Bus
+from meadow.errors import StartRefused
+from meadow.service import Context
+from meadow.testing import eventually
+from meadow_api import keeper_process
+from meadow_api.service import ApiService
+from tests.integration.api_service import ask, publish, running_api, stored, task_events
+
+MakeContext = Callable[..., Context]
+
+
+@pytest.fixture
+def context(make_context: MakeContext) -> Context:
+    return replace(make_context(), children=True)
+
+
+def keepers() -> list[psutil.Process]:
+    """The keepers below this process."""
+    return [p for p in psutil.Process().children() if p.cmdline()[-2:] == ["meadow.child_main", "keeper"]]
+
+
+@asynccontextmanager
+async def api_and_keeper(context: Context) -> AsyncIterator[tuple[ApiService, psutil.Process]]:
+    before = keepers()
+    async with running_api(context) as api:
+        (keeper,) = [process for process in keepers() if process not in before]
+        yield api, keeper
+    assert not keeper.is_running(), "it outlived the api"
+
+
+async def known(bus: Bus) -> int:
+    return (await ask(bus, "overview", queries.Overview)).tasks_stored
+
+
+async def test_it_writes_what_the_api_reads(bus: Bus, context: Context) -> None:
+    async with api_and_keeper(context) as (api, _):
+        await stored(api, await publish(bus, *task_events(1), *task_events(2)))
+        assert await known(bus) == 2
+        health = api.health()
+        assert (health["ok"], health["error"], health["writes"]) == (True, None, True)
+        assert health["streams"][subjects.EVENTS_STREAM]["events"] == 6
+
+
+async def test_when_it_is_killed_the_api_answers_on_and_says_so_and_nothing_is_lost(bus: Bus, context: Context) -> None:
+    async with api_and_keeper(context) as (api, keeper):
+        await stored(api, await publish(bus, *task_events(1)))
+        keeper.kill()
+        await eventually(lambda: "ended with -9" in str(api.health()["error"]))
+        assert not api.health()["ok"]
+        last = await publish(bus, *task_events(2))
+        assert await known(bus) == 1
+        await stored(api, last)
+        assert await known(bus) == 2
+        assert api.health()["error"] is None
+        (successor,) = [process for process in keepers() if process.pid != keeper.pid]
+    assert not successor.is_running()
+
+
+async def test_one_that_says_nothing_any_more_is_noticed(
+    bus: Bus, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper_process, "TOO_SILENT", 2.0)
+    async with api_and_keeper(context) as (api, keeper):
+        await stored(api, await publish(bus, *task_events(1)))
+        keeper.suspend()
+        try:
+            await eventually(lambda: "has said nothing for" in str(api.health()["error"]))
+            assert not api.health()["ok"]
+            last = await publish(bus, *task_events(2))
+        finally:
+            keeper.resume()
+        await stored(api, last)
+        await eventually(lambda: api.health()["ok"])
+
+
+async def test_what_it_cannot_open_is_refused_in_its_words(bus: Bus, context: Context) -> None:
+    async with api_and_keeper(context):
+        pass
+    with closing(sqlite3.connect(Path(context.settings.data_dir or "") / "store.db")) as raw:
+        raw.execute("UPDATE meta SET value = '9999' WHERE key = 'schema'")
+        raw.commit()
+    with pytest.raises(StartRefused, match="written by a newer Meadow"):
+        async with running_api(context):
+            pass
+    assert not keepers()
+
+
+async def test_a_store_that_another_meadow_holds_is_waited_for_a_moment_and_then_refused(
+    bus: Bus, context: Context
+) -> None:
+    """A keeper that was killed with its parent may hold it a moment longer."""
+    async with api_and_keeper(context) as (_, keeper):
+        with pytest.raises(StartRefused, match=f"in use by process {keeper.pid}"):
+            async with running_api(context):
+                pass
+
+
+async def test_a_store_that_it_finds_damaged_is_put_aside_and_the_api_reads_the_new_one(
+    bus: Bus, context: Context
+) -> None:
+    store = Path(context.settings.data_dir or "") / "store.db"
+    facts = [fact for number in range(3000) for fact in task_events(number)]
+    async with api_and_keeper(context) as (api, _):
+        await stored(api, await publish(bus, *facts))
+    half = store.stat().st_size // 2
+    with store.open("r+b") as file:
+        file.seek(half)
+        file.write(b"\xff" * half)
+    async with api_and_keeper(context) as (api, _):
+        assert await known(bus) == 3000
+        await stored(api, await publish(bus, *facts[::-1], *task_events(3000)))
+
+        async def reads_the_new_one() -> bool:
+            return await known(bus) == 3001
+
+        await eventually(reads_the_new_one)
+    assert any(store.parent.glob("store.db.damaged-*"))
+
+
+@pytest.mark.parametrize("loss", ["deleted", "damaged"])
+async def test_an_index_of_texts_that_is_deleted_or_found_damaged_is_made_anew(
+    bus: Bus, context: Context, loss: str
+) -> None:
+    """Whoever searches finds the damage, here the api, and the keeper makes it anew."""
+    file = Path(context.settings.data_dir or "") / "search.db"
+
+    async def found() -> list[str]:
+        rows = (await ask(bus, "tasks", queries.TaskList, search="needle")).rows
+        return [row.uuid for row in rows]
+
+    async with AsyncExitStack() as stack:
+        api, _ = await stack.enter_async_context(api_and_keeper(context))
+        others = [fact for number in range(50) for fact in task_events(number)]
+        await stored(api, await publish(bus, *others, *task_events(50, name="proj.needle")))
+        await eventually(lambda: api._keeping.report.text_index is not None)
+        before = api._keeping.report.text_index
+        stack.enter_context(file.open("rb"))  # else its number may be given to the next file
+        if loss == "deleted":
+            file.unlink()
+        else:
+            for suffix in ("", "-wal"):
+                with file.with_name(f"search.db{suffix}").open("r+b") as opened:
+                    opened.write(b"no index" * (os.fstat(opened.fileno()).st_size // 8))
+
+        async def made_anew() -> bool:
+            assert await found() == ["task-50"]
+            return api._keeping.report.text_index not in (before, None)
+
+        await eventually(made_anew, timeout=20.0, every=0.1)
+        assert await found() == ["task-50"]
+
+
+async def test_it_does_not_outlive_an_api_that_is_killed(bus: Bus, tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-m", "tests.integration.apps.api_process", bus.url, str(tmp_path)])
+    try:
+        (keeper,) = await eventually(lambda: psutil.Process(process.pid).children(), timeout=20.0)
+        await eventually((tmp_path / "store.db").exists, timeout=20.0)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    await eventually(lambda: not keeper.is_running())
