@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -332,6 +333,9 @@ async def test_an_index_that_is_damaged_while_it_is_in_use_misses_nothing_and_is
         for file in files:
             with file.open("r+b") as opened_file:
                 opened_file.write(b"no index" * (file.stat().st_size // 8))
+        # The thread that searched has it all in its cache. While it is busy another one answers.
+        free = threading.Event()
+        busy = asyncio.create_task(database.read(lambda _: free.wait(60.0)))
 
         async def built_again() -> bool:
             wanted = range(1, 300, 37)
@@ -340,6 +344,8 @@ async def test_an_index_that_is_damaged_while_it_is_in_use_misses_nothing_and_is
             return await sound(tmp_path / "search.db")
 
         await eventually(built_again)
+        free.set()
+        assert await busy
 
 
 async def sound(file: Path) -> bool:

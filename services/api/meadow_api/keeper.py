@@ -26,7 +26,7 @@ from meadow_api.errors import StoreError
 from meadow_api.file_mark import FileMark
 from meadow_api.follow import AuditFollower, EventFollower, Follower
 from meadow_api.housekeeping import Housekeeping
-from meadow_api.search.upkeep import SearchUpkeep
+from meadow_api.search.upkeep import upkeep_of
 from meadow_api.store import retention
 from meadow_api.store.database import Database
 from meadow_api.store.writer import Changes, Writer
@@ -76,7 +76,7 @@ class Keeper:
     def __init__(self, context: Context, database: Database) -> None:
         self._context = context
         self._database = database
-        self._search = SearchUpkeep(database, context.settings)
+        self._texts = upkeep_of(database, context.settings)
         self._writer = Writer(database)
         self._housekeeping = Housekeeping(database, retention.Limits.of(context.settings))
         self._turn = Turn(database, self._stand_by)
@@ -100,7 +100,7 @@ class Keeper:
             writes=self._turn.ours,
             loop_lag=self._context.watch.loop_lag.seconds,
             streams=tuple(_progress(follower, time.monotonic()) for follower in self._followers),
-            text_index=self._search.mark,
+            text_index=self._texts.mark,
         )
 
     async def listen(self) -> None:
@@ -117,7 +117,7 @@ class Keeper:
         self._start("keeper: watch workers", self._watch_workers())
         self._start("keeper: look ahead", self._look_ahead())
         self._start("keeper: keep house", self._keep_house())
-        self._start("keeper: index texts", self._search.run())
+        self._start("keeper: index texts", self._texts.run())
 
     async def stop(self) -> None:
         """Stop reading and finish what is under way."""
@@ -128,7 +128,7 @@ class Keeper:
             # Python 3.11's wait_for, which reading from NATS goes through, can lose a cancellation: say it again.
             _, pending = await asyncio.wait(pending, timeout=0.5)
         self._running.clear()
-        await self._search.close()
+        await self._texts.close()
 
     def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._running.append(self._context.watch.start(name, work))

@@ -20,6 +20,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection
 
 from meadow_api.errors import StoreError
+from meadow_api.file_mark import FileMark
 from meadow_api.search.index_writer import IndexWriter, Row
 from meadow_api.search.text_index import Part, State
 from meadow_api.store import text_marks
@@ -84,9 +85,9 @@ class Indexing:
             self._source = None
 
     @property
-    def state(self) -> State:
-        """How far the index is."""
-        return self._state
+    def mark(self) -> FileMark | None:
+        """The file of the index, while searches may trust it."""
+        return self._index.mark
 
     async def _begin(self) -> None:
         self._claim = await self._database.write(text_marks.make)

@@ -1,5 +1,6 @@
 """The text index of a PostgreSQL store: a GIN index of trigrams, made while everything goes on, if the server can."""
 
+import asyncio
 import logging
 from typing import Any
 
@@ -12,8 +13,43 @@ NAME = "tasks_text"
 COLUMNS = ("uuid", "queue", "args", "kwargs", "result", "exception", "traceback")
 LOCK = 1296385027
 CONNECT_TIMEOUT = 5
+PAUSE = 300.0
 
 _VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
+
+
+class Trigrams:
+    """Makes the index, trying again where it cannot be made yet. PostgreSQL keeps it up to date by itself."""
+
+    mark = None
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._making: list[psycopg.Connection[Any]] = []
+
+    async def run(self) -> None:
+        """Make it, until cancelled."""
+        made = await self._made()
+        while not made:
+            await asyncio.sleep(PAUSE)
+            made = await self._made()
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        """Give up making it. May be called twice."""
+        for connection in self._making:
+            await asyncio.to_thread(connection.cancel)
+
+    async def _made(self) -> bool:
+        try:
+            return await asyncio.to_thread(make_index, self._url, self._making)
+        except psycopg.Error as exc:
+            log.warning(
+                "Texts are searched without an index for now: %s",
+                str(exc).partition("\n")[0],
+                extra={"action": "search.index-failed"},
+            )
+            return False
 
 
 def make_index(url: str, making: list[psycopg.Connection[Any]]) -> bool:

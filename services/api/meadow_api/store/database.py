@@ -13,6 +13,7 @@ from meadow.errors import StartRefused
 from meadow.settings import Settings
 from meadow_api.errors import StoreDamaged, StoreError, StoreGone
 from meadow_api.store.backend import Backend
+from meadow_api.store.reading_pool import PoolShut, ReadingPool
 from meadow_api.store.sqlite_file import SqliteFile
 
 FILE = "store.db"
@@ -40,7 +41,7 @@ class Database:
         self._damaged = False
         self.reading_options: dict[str, Any] = {}
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
-        self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
+        self._reading = ReadingPool(READERS, "store-reader", in_turns=not self._backend.shared)
 
     @property
     def place(self) -> str:
@@ -61,7 +62,7 @@ class Database:
 
     async def read(self, work: Callable[[Connection], T], *, limit: float = TIME_LIMIT) -> T:
         """Run `work` in a reading thread on one snapshot; raises `QueryTooSlow` or another `StoreError`."""
-        return await self._run(self._reading, lambda: self._read(work, limit))
+        return await self._ask(lambda: self._read(work, limit))
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in the writing thread as one transaction; raises `StoreError`."""
@@ -73,18 +74,24 @@ class Database:
 
     async def lead(self) -> bool:
         """Whether this process is the one that follows the streams; tries to become it. Raises `StoreError`."""
-        return await self._run(self._reading, self._backend.lead)
+        return await self._ask(self._backend.lead)
 
     async def close(self) -> None:
         """Finish the transaction under way, give up questions, let go of the store. May be called twice."""
         await asyncio.to_thread(self._backend.interrupt)
-        await asyncio.to_thread(self._reading.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._reading.shutdown)
         await asyncio.to_thread(self._writing.shutdown)
         await asyncio.to_thread(self._backend.dispose)
 
     async def put_aside(self) -> None:
         """Move a damaged store away and begin with an empty one, unless it was done already; raises `StoreError`."""
         await self._run(self._writing, self._put_aside_and_create)
+
+    async def _ask(self, work: Callable[[], T]) -> T:
+        try:
+            return await self._reading.run(work)
+        except PoolShut as exc:
+            raise StoreError("The task store is closed.") from exc
 
     async def _run(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         try:

@@ -1,7 +1,7 @@
-"""Threads that answer questions: quick ones one after the other, slow ones beside them.
+"""Threads that answer questions: all at the same time, or in turns, slow ones beside the quick ones.
 
 SQLite's driver lets go of Python's lock at every row. Threads that wait for it together wake each other for nothing:
-each of four questions at the same time takes twice the processor time of one alone. So one thread at a time leads and
+each of four questions at the same time takes twice the processor time of one alone. In turns, one thread leads and
 takes question after question, and the event loop hears of their answers together. A leader that takes longer than a
 moment for one question is no leader any more: another thread takes what waits.
 """
@@ -20,6 +20,10 @@ MOMENT = 0.025
 """Seconds that a question may take before the next one begins beside it."""
 LOOK = 0.005
 """Seconds after which answers are handed over although more questions wait."""
+
+
+class PoolShut(Exception):
+    """No question is answered any more."""
 
 
 class _Question:
@@ -57,24 +61,27 @@ class _Leader:
 
 
 class ReadingPool:
-    """So many threads, on one event loop."""
+    """So many threads, for one event loop."""
 
-    def __init__(self, threads: int, name: str) -> None:
+    def __init__(self, threads: int, name: str, *, in_turns: bool) -> None:
+        self._in_turns = in_turns
         self._waiting: SimpleQueue[_Question | None] = SimpleQueue()
         self._answered: deque[_Question] = deque()
         self._turn = threading.Lock()
         self._leader = _Leader()
         self._closed = False
         self._open = 0
+        """Questions without an answer; the event loop alone counts them."""
+        self._looking = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads = [
             threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True) for number in range(threads)
         ]
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What `work` gives in one of the threads; raises RuntimeError when the pool is shut."""
+        """What `work` gives in one of the threads; raises `PoolShut` when the pool is shut."""
         if self._closed:
-            raise RuntimeError("the pool is shut")
+            raise PoolShut()
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             for thread in self._threads:
@@ -82,8 +89,7 @@ class ReadingPool:
         future: asyncio.Future[T] = self._loop.create_future()
         self._waiting.put(_Question(work, future))
         self._open += 1
-        if self._open == 2:  # one has to wait
-            self._loop.call_later(LOOK, self._look)
+        self._look_soon()
         return await future
 
     def shutdown(self) -> None:
@@ -93,27 +99,38 @@ class ReadingPool:
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join()
+        while not self._waiting.empty():
+            question = self._waiting.get()
+            if question is not None:  # it came at the last moment
+                question.failure = PoolShut()
+                self._answered.append(question)
+        self._tell_loop()
 
     def _work(self) -> None:
         while True:
-            self._turn.acquire()
+            if self._in_turns:
+                self._turn.acquire()
             leader = self._leader = _Leader()
             while leader.leads:
                 question = self._waiting.get()
                 if question is None:
                     self._waiting.put(None)  # for the others
-                    if leader.leads:
+                    if self._in_turns and leader.leads:
                         self._turn.release()
                     return
                 leader.began = time.monotonic()
                 if self._closed:
-                    question.failure = RuntimeError("the pool is shut")
+                    question.failure = PoolShut()
                 elif not question.future.cancelled():
                     question.answer()
                 leader.began = None
                 self._answered.append(question)
-                if (self._waiting.empty() or not leader.leads) and self._loop is not None:
-                    self._loop.call_soon_threadsafe(self._hand_over)
+                if not (self._in_turns and leader.leads) or self._waiting.empty():
+                    self._tell_loop()
+
+    def _tell_loop(self) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._hand_over)
 
     def _hand_over(self) -> None:
         while self._answered:
@@ -127,5 +144,10 @@ class ReadingPool:
         if leader.leads and leader.began is not None and time.monotonic() - leader.began > MOMENT:
             leader.leads = False
             self._turn.release()
-        if self._open > 1 and self._loop is not None:
+        self._looking = False
+        self._look_soon()
+
+    def _look_soon(self) -> None:
+        if self._in_turns and self._open > 1 and not self._looking and self._loop is not None:
+            self._looking = True
             self._loop.call_later(LOOK, self._look)

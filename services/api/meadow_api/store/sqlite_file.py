@@ -24,40 +24,8 @@ log = logging.getLogger(__name__)
 
 READERS = 4
 STEPS_BETWEEN_CHECKS = 20_000
-MOMENT = 0.025
-"""Seconds that a question may take before the next one begins beside it."""
 PAGE_SIZE = 8192
 DAMAGE = ("disk image is malformed", "malformed database schema", "not a database", "file is encrypted")
-
-
-class _Turn:
-    """Quick questions are answered one after the other, slow ones beside them.
-
-    The driver lets go of Python's lock at every row. Threads that wait for it together wake each other for nothing:
-    each of four questions at the same time takes twice the processor time of one alone. So a question waits a moment
-    for the one before it, and whoever takes longer than that moment lets the next one begin.
-    """
-
-    def __init__(self, turns: threading.Lock) -> None:
-        self._turns = turns
-        self._ours = False
-        self._end = 0.0
-
-    def __enter__(self) -> "_Turn":
-        self._ours = self._turns.acquire(timeout=MOMENT)
-        self._end = time.monotonic() + MOMENT
-        return self
-
-    def look(self, now: float) -> None:
-        """Let the next one begin when the moment is over."""
-        if self._ours and now > self._end:
-            self._ours = False
-            self._turns.release()
-
-    def __exit__(self, *_: object) -> None:
-        if self._ours:
-            self._ours = False
-            self._turns.release()
 
 
 class SqliteFile:
@@ -73,7 +41,6 @@ class SqliteFile:
         self._lock: IO[str] | None = None
         self._file: FileMark | None = None
         self._connecting = threading.Lock()
-        self._turns = threading.Lock()
         self._closing = threading.Event()
         self._there = threading.Event()
         """Cleared while a damaged file makes room for a new one."""
@@ -105,23 +72,16 @@ class SqliteFile:
     @contextlib.contextmanager
     def reading(self, limit: float) -> Iterator[Connection]:
         """A snapshot. SQLite asks every so many steps whether time is up."""
-        with _Turn(self._turns) as turn:
-            self._there.wait(limit)
-            self._follow_file()
-            with _translated(limit), self._engine(self._reader).begin() as connection:
-                raw: Any = connection.connection.dbapi_connection
-                end = time.monotonic() + limit
-
-                def look() -> bool:
-                    now = time.monotonic()
-                    turn.look(now)
-                    return self._closing.is_set() or now > end
-
-                raw.set_progress_handler(look, STEPS_BETWEEN_CHECKS)
-                try:
-                    yield connection
-                finally:
-                    raw.set_progress_handler(None, 0)
+        self._there.wait(limit)
+        self._follow_file()
+        with _translated(limit), self._engine(self._reader).begin() as connection:
+            raw: Any = connection.connection.dbapi_connection
+            end = time.monotonic() + limit
+            raw.set_progress_handler(lambda: self._closing.is_set() or time.monotonic() > end, STEPS_BETWEEN_CHECKS)
+            try:
+                yield connection
+            finally:
+                raw.set_progress_handler(None, 0)
 
     def put_aside(self, reason: str) -> None:
         """Rename the file, and what SQLite keeps beside it."""

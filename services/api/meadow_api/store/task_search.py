@@ -358,8 +358,14 @@ _INDEXED_COLUMNS = {
 
 
 def find_cluster(connection: Connection, name: str) -> int | None:
-    """The cluster's number, `None` when nothing is known of it."""
-    return connection.execute(_CLUSTER, {"name": name}).scalar()
+    """The cluster's number, `None` when nothing is known of it. It never gets another."""
+    known: dict[str, int] = connection.info.setdefault("clusters", {})  # kept for as long as the database connection
+    if name not in known:
+        found = connection.execute(_CLUSTER, {"name": name}).scalar()
+        if found is None:
+            return None
+        known[name] = found
+    return known[name]
 
 
 _CLUSTER = select(schema.clusters.c.id).where(schema.clusters.c.name == bindparam("name"))
