@@ -63,6 +63,8 @@ async def test_when_it_is_killed_the_api_answers_on_and_says_so_and_nothing_is_l
         keeper.kill()
         await eventually(lambda: "ended with -9" in str(api.health()["error"]))
         assert not api.health()["ok"]
+        pipeline = await ask(bus, "pipeline", queries.Pipeline)
+        assert [str(stream.error).partition(" with ")[2][:2] for stream in pipeline.streams] == ["-9", "-9"]
         last = await publish(bus, *task_events(2))
         assert await known(bus) == 1
         await stored(api, last)

@@ -47,8 +47,9 @@ class KeeperProcess:
         """What it said last, unless that is too long ago."""
         silent = time.monotonic() - self._heard
         if silent > TOO_SILENT and self._report.ok:
-            words = f"The process that writes the task store has said nothing for {silent:.0f} s."
-            return msgspec.structs.replace(self._report, ok=False, error=words)
+            return _failing(
+                self._report, f"The process that writes the task store has said nothing for {silent:.0f} s."
+            )
         return self._report
 
     async def listen(self) -> None:
@@ -76,15 +77,15 @@ class KeeperProcess:
             self._report = said
             self._opened(None)
         else:
-            self._report = KeeperReport(error=said.message)
+            self._report = _failing(self._report, said.message)
             if self._open is not None and self._open.done():
                 log.error("%s", said.message, extra={"action": "keeper.refused"})
             self._opened(StartRefused(said.message))
 
     def _ended(self, code: int) -> None:
-        words = f"The process that writes the task store ended with {code}; it is started again."
         if self._report.ok or self._report.error is None:
-            self._report = KeeperReport(error=words, streams=self._report.streams)
+            words = f"The process that writes the task store ended with {code}; it is started again."
+            self._report = _failing(self._report, words)
         self._opened(StartRefused("The process that writes the task store ended before it had opened it. See the log."))
 
     def _opened(self, failure: StartRefused | None) -> None:
@@ -94,6 +95,12 @@ class KeeperProcess:
             self._open.set_result(None)
         else:
             self._open.set_exception(failure)
+
+
+def _failing(report: KeeperReport, error: str) -> KeeperReport:
+    """The last report, when it is true no longer."""
+    streams = tuple(msgspec.structs.replace(progress, error=error) for progress in report.streams)
+    return KeeperReport(error=error, streams=streams)
 
 
 class KeeperChild:
