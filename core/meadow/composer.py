@@ -1,6 +1,7 @@
 """The whole map: which services run in this process, what they are given, and how they start and stop together."""
 
 import asyncio
+import contextlib
 import hashlib
 import importlib
 import logging
@@ -28,7 +29,7 @@ from meadow.nats_server import EmbeddedNats, find_binary
 from meadow.redact import broker_without_passwords
 from meadow.service import Child, Context, Service, Watch
 from meadow.settings import Settings
-from meadow.supervise import ChildProcess
+from meadow.supervise import STOP_TIMEOUT, ChildProcess
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ CHILDREN = {"collector": ("collector", "service"), "keeper": ("api", "keeper_pro
 PORTS = {"web": 5555, "api": 5556, "metrics": 5557, "controller": 5558, "collector": 5559}
 """Where each service listens when it runs alone and --port is not given."""
 
-STOP_DEADLINE = 8.0
+STOP_DEADLINE = STOP_TIMEOUT + 4.0
 
 
 @dataclass(frozen=True)
@@ -116,19 +117,32 @@ async def run(plan: Plan) -> None:
         loop.add_signal_handler(number, stopping.set)
     watch = Watch()
     async with AsyncExitStack() as stack:
-        server = await compose(plan, stack, watch)
-        interpreter.prepare()
-        if plan.started is not None:
-            watch.start("after the start", plan.started(server.url))
         failed = asyncio.create_task(watch.failed(), name="watch for failures")
         asked = asyncio.create_task(stopping.wait(), name="wait for a signal")
-        await asyncio.wait({failed, asked}, return_when=asyncio.FIRST_COMPLETED)
-        failed.cancel()
-        asked.cancel()
+        stack.callback(failed.cancel)
+        stack.callback(asked.cancel)
+        composing = asyncio.create_task(compose(plan, stack, watch), name="compose")
+        await asyncio.wait({composing, failed, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if await _is_composed(composing):
+            interpreter.prepare()
+            if plan.started is not None:
+                watch.start("after the start", plan.started(composing.result().url))
+            await asyncio.wait({failed, asked}, return_when=asyncio.FIRST_COMPLETED)
         log.info("Stopping.", extra={"action": "meadow.stopping"})
         await stack.aclose()
     if watch.failure is not None:
         raise StartRefused(f"Meadow stopped because a part of it failed: {watch.failure}") from watch.failure
+
+
+async def _is_composed(composing: "asyncio.Task[HttpServer]") -> bool:
+    """Whether everything was started; if a signal or a failure came first, that is given up. Raises what refused."""
+    if composing.done():
+        composing.result()
+        return True
+    composing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await composing
+    return False
 
 
 async def compose(plan: Plan, stack: AsyncExitStack, watch: Watch) -> HttpServer:

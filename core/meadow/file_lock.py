@@ -10,19 +10,22 @@ from meadow.errors import FileHeld
 LONGEST_OWNER = 200
 
 
-def hold(path: Path) -> IO[str]:
-    """Make the file if it is missing, and hold it until what is given is closed; raises `FileHeld` or OSError."""
+def hold(path: Path, owner: str = "") -> IO[str]:
+    """Make the file if it is missing, and hold it until what is given is closed; raises `FileHeld` or OSError.
+
+    Others are told that `owner` has it, by default this process.
+    """
     file = path.open("a+", encoding="utf-8", errors="replace")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file.truncate(0)
-        file.write(f"process {os.getpid()}\n")
+        file.write(f"{owner or f'process {os.getpid()}'}\n")
         file.flush()
     except (BlockingIOError, PermissionError) as exc:
         file.seek(0)
-        owner = file.read(LONGEST_OWNER).strip() or "another process"
+        holder = file.read(LONGEST_OWNER).strip() or "another process"
         file.close()
-        raise FileHeld(owner) from exc
+        raise FileHeld(holder) from exc
     except OSError:
         file.close()
         raise

@@ -95,8 +95,10 @@ class ChildProcess:
             await asyncio.sleep(pause)
 
     async def _start(self) -> asyncio.subprocess.Process:
+        argv = [sys.executable, "-m", "meadow.child_main", self._role]
         process = await asyncio.create_subprocess_exec(
-            *parent_bound([sys.executable, "-m", "meadow.child_main", self._role]),
+            # Elsewhere it has to notice by itself that standard input is closed.
+            *(parent_bound(argv) if sys.platform == "linux" else argv),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE if self._hear is not None else None,
             start_new_session=True,

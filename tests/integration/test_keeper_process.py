@@ -14,13 +14,14 @@ import psutil
 import pytest
 
 from meadow import queries, subjects
-from meadow.bus import Bus
+from meadow.bus import Bus, StreamLimits
+from meadow.codec import decode
 from meadow.errors import StartRefused
 from meadow.service import Context
-from meadow.testing import eventually
+from meadow.testing import eventually, make_context, running_nats
 from meadow_api import keeper_process
 from meadow_api.service import ApiService
-from tests.integration.api_service import ask, publish, running_api, stored, task_events
+from tests.integration.api_service import CLUSTER, ask, publish, running_api, stored, task_events
 
 MakeContext = Callable[..., Context]
 
@@ -74,6 +75,56 @@ async def test_when_it_is_killed_the_api_answers_on_and_says_so_and_nothing_is_l
     assert not successor.is_running()
 
 
+async def test_its_successor_tells_that_anything_may_have_changed(bus: Bus, context: Context) -> None:
+    """What was written just before it was killed may not have been told."""
+    notices: list[queries.Changed] = []
+
+    async def hear(_: str, data: bytes) -> None:
+        notices.append(decode(data, queries.Changed))
+
+    async with api_and_keeper(context) as (api, keeper):
+        await stored(api, await publish(bus, *task_events(1)))
+        await bus.listen(subjects.changed(CLUSTER), hear)
+        keeper.kill()
+        notice = await eventually(lambda: next((n for n in notices if n.tasks is None), None))
+    assert notice.workers is None
+    assert set(notice.topics) == {"audit", "collector", "pipeline", "queues", "tasks", "workers"}
+
+
+async def test_one_without_nats_says_so(tmp_path: Path) -> None:
+    async with running_nats(tmp_path / "nats") as server:
+        bus = await Bus.connect(server.url, name="test")
+        await bus.declare_streams(StreamLimits())
+        context = replace(make_context(bus, tmp_path), children=True)
+        try:
+            async with api_and_keeper(context) as (api, _):
+                await stored(api, await publish(bus, *task_events(1)))
+                await server.stop()
+                await eventually(lambda: "no connection to NATS where" in str(api._keeping.report.error))
+                assert not api._keeping.report.ok
+        finally:
+            await context.watch.stop()
+            await bus.close()
+
+
+async def test_of_two_on_one_postgresql_another_writes_when_one_is_killed(
+    bus: Bus, make_context: Callable[..., Context], postgres: str
+) -> None:
+    contexts = [replace(make_context(store=postgres), children=True) for _ in range(2)]
+    async with api_and_keeper(contexts[0]) as (first, keeper):
+        await eventually(lambda: first.health()["writes"])
+        async with api_and_keeper(contexts[1]) as (second, _):
+            await stored(second, await publish(bus, *task_events(1)))
+            assert not second.health()["writes"]
+            keeper.kill()
+            await eventually(lambda: second.health()["writes"])
+            last = await publish(bus, *task_events(2))
+            await stored(second, last)
+            await stored(first, last)  # it looks on again
+            assert await known(bus) == 2
+            assert [api.health()["writes"] for api in (first, second)] == [False, True]
+
+
 async def test_one_that_says_nothing_any_more_is_noticed(
     bus: Bus, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +140,13 @@ async def test_one_that_says_nothing_any_more_is_noticed(
             keeper.resume()
         await stored(api, last)
         await eventually(lambda: api.health()["ok"])
+
+
+async def test_one_that_cannot_be_started_is_refused(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(StartRefused, match=r"could not be started: .*/no/such/python"):
+        async with running_api(context):
+            pass
 
 
 async def test_what_it_cannot_open_is_refused_in_its_words(bus: Bus, context: Context) -> None:
@@ -108,9 +166,10 @@ async def test_a_store_that_another_meadow_holds_is_waited_for_a_moment_and_then
 ) -> None:
     """A keeper that was killed with its parent may hold it a moment longer."""
     async with api_and_keeper(context) as (_, keeper):
-        with pytest.raises(StartRefused, match=f"in use by process {keeper.pid}"):
+        with pytest.raises(StartRefused, match=f"in use by process {os.getpid()}"):
             async with running_api(context):
                 pass
+        assert keeper.is_running()
 
 
 async def test_a_store_that_it_finds_damaged_is_put_aside_and_the_api_reads_the_new_one(

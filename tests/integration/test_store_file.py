@@ -130,6 +130,44 @@ async def test_questions_wait_while_a_damaged_file_makes_room(tmp_path: Path) ->
     assert len(aside) == 1
 
 
+async def test_who_reads_in_another_process_goes_on_with_the_file_that_takes_the_place_of_a_damaged_one(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "store.db"
+    async with opened(path) as database:
+        await database.write(fill)
+    await asyncio.to_thread(damage_second_half, path)
+    async with opened(path) as owner, opened(path, create=False, follow=True) as reader:
+        with pytest.raises(StoreDamaged):
+            await owner.read(lambda c: c.execute(select(schema.tasks)).all())
+        moved = asyncio.Event()
+        asked = []
+
+        async def ask_on_and_on() -> None:
+            while not moved.is_set() or len(asked) < 10:
+                asked.append(await reader.read(lambda c: c.execute(select(schema.meta)).all()))
+
+        asking = [asyncio.create_task(ask_on_and_on()) for _ in range(3)]
+        await owner.put_aside()
+        await owner.write(lambda c: c.execute(insert(schema.tasks), [task_row(1)]))
+        moved.set()
+        await asyncio.gather(*asking)
+        assert all(asked)
+        assert len(await reader.read(lambda c: c.execute(select(schema.tasks.c.id)).all())) == 1
+
+
+async def test_who_reads_a_store_from_end_to_end_is_told_when_another_takes_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    async with opened(path) as database:
+        await database.write(fill)
+    async with opened(path, create=False) as reader:
+        assert len(await reader.read(lambda c: c.execute(select(schema.tasks.c.id)).all())) == 500
+        path.rename(tmp_path / "aside.db")
+        async with opened(path):
+            with pytest.raises(StoreError, match="was replaced meanwhile"):
+                await reader.read(lambda c: c.execute(select(schema.tasks.c.id)).all())
+
+
 FOR_EVER = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
 

@@ -43,6 +43,13 @@ async def test_ctrl_c_ends_it_in_good_order(stage: Stage) -> None:
     assert "Traceback" not in meadow.process.text
 
 
+async def test_while_it_waits_for_what_it_needs_it_can_be_ended(stage: Stage) -> None:
+    meadow = stage.start("meadow", "run", "api", f"--nats-url=nats://127.0.0.1:{free_port()}", "--port=0")
+    await eventually(lambda: "action=nats.unreachable" in meadow.text)
+    assert meadow.stop(seconds=5.0) == 0
+    assert "Traceback" not in meadow.text
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "says"),
     [
@@ -79,7 +86,7 @@ async def test_a_second_meadow_on_the_same_data_is_refused_and_on_a_used_port_to
 
 async def test_killed_with_its_children_gone_it_starts_again_at_once(stage: Stage) -> None:
     meadow = await stage.start_meadow("meadow", "serve", "-A", "shop", "--port=0")
-    children = await eventually(lambda: both if len(both := meadow.process.children()) == 2 else None)
+    children = await eventually(lambda: all_ if len(all_ := meadow.process.children()) == 3 else None)
     meadow.process.kill()
     await eventually(lambda: not [child for child in children if child.is_running()])
     again = await stage.start_meadow("meadow", "serve", "-A", "shop", "--port=0")

@@ -2,13 +2,14 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
-from meadow.testing import eventually
-from meadow_api.store.reading_pool import PoolShut, ReadingPool
+from meadow_api.store import reading_pool
+from meadow_api.store.reading_pool import NotTaken, ReadingPool
 
 THREADS = 3
 PATIENCE = 10.0
@@ -20,7 +21,8 @@ async def opened(*, in_turns: bool) -> AsyncIterator[ReadingPool]:
     try:
         yield pool
     finally:
-        await asyncio.to_thread(pool.shutdown)
+        pool.shut()
+        await asyncio.to_thread(pool.join)
 
 
 def held(until: threading.Event, begun: threading.Event | None = None) -> Callable[[], str]:
@@ -35,7 +37,8 @@ def held(until: threading.Event, begun: threading.Event | None = None) -> Callab
     return work
 
 
-async def test_quick_questions_are_answered_in_order_by_one_thread() -> None:
+async def test_quick_questions_are_answered_in_order_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading_pool, "MOMENT", PATIENCE)  # a machine that is busy makes any question slow
     order: list[int] = []
 
     def work(number: int) -> tuple[int, int]:
@@ -117,14 +120,70 @@ async def test_a_pool_that_is_shut_finishes_what_it_began_and_refuses_the_rest(i
         await asyncio.gather(*(asyncio.to_thread(each.wait, PATIENCE) for each in begun))
         waiting = asyncio.create_task(pool.run(lambda: "never"))
         await asyncio.sleep(0)
-        shutting = asyncio.create_task(asyncio.to_thread(pool.shutdown))
-        await eventually(lambda: pool._closed)
+        pool.shut()
         free.set()
-        await shutting
+        await asyncio.to_thread(pool.join)
         assert await asyncio.gather(*under_way) == ["slow"] * THREADS
         for refused in (waiting, pool.run(lambda: "never")):
-            with pytest.raises(PoolShut):
+            with pytest.raises(NotTaken, match="closed"):
                 await refused
+
+
+async def test_a_question_that_ends_just_when_it_is_looked_at_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look once read twice when the leader began, and its thread may be done in between."""
+    pool = ReadingPool(THREADS, "test", in_turns=True)
+    free = threading.Event()
+
+    class Clock:
+        """Tells the look that much time has gone by, and lets the question end before it is told."""
+
+        @staticmethod
+        def monotonic() -> float:
+            if threading.current_thread() is threading.main_thread() and not free.is_set():
+                free.set()
+                wait_until(lambda: pool._leader.began is None)
+            return time.monotonic()
+
+    async with asyncio.timeout(PATIENCE):
+        first, second = (asyncio.create_task(pool.run(work)) for work in (held(free), held(free)))
+        monkeypatch.setattr(reading_pool, "time", Clock)
+        assert await asyncio.gather(first, second) == ["slow", "slow"]
+        slow, begun = threading.Event(), threading.Event()
+        monkeypatch.undo()
+        behind = asyncio.create_task(pool.run(held(slow, begun)))
+        await asyncio.to_thread(begun.wait, PATIENCE)
+        assert await pool.run(lambda: "passed") == "passed"
+        slow.set()
+        await behind
+    pool.shut()
+    await asyncio.to_thread(pool.join)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """In a thread, for a moment: the other thread may have to come first."""
+    end = time.monotonic() + 1.0
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.001)
+
+
+async def test_too_many_questions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading_pool, "MOST_OPEN", 2)
+    free = threading.Event()
+    async with opened(in_turns=True) as pool, asyncio.timeout(PATIENCE):
+        asked = [asyncio.create_task(pool.run(held(free))) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(NotTaken, match="Too many"):
+            await pool.run(lambda: "one too many")
+        free.set()
+        assert await asyncio.gather(*asked) == ["slow", "slow"]
+        assert await pool.run(lambda: "on") == "on"
+
+
+async def test_what_no_future_can_carry_is_an_error_too() -> None:
+    async with opened(in_turns=True) as pool:
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await pool.run(lambda: next(iter(())))
+        assert await pool.run(lambda: 1) == 1
 
 
 async def test_a_pool_that_nobody_asked_can_be_shut() -> None:

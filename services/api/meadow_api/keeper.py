@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 TICK = 1.0
 HOUSEKEEPING = 30.0
 MOST_NAMED = 500
+TOPICS = ("audit", "collector", "pipeline", "queues", "tasks", "workers")
 
 
 class KeeperReport(Struct, frozen=True, kw_only=True, tag="report"):
@@ -94,6 +95,8 @@ class Keeper:
     def report(self) -> KeeperReport:
         """How it goes, now."""
         errors = [follower.progress.error for follower in self._followers if follower.progress.error]
+        if not self._context.bus.connected:
+            errors.append("There is no connection to NATS where the task store is written.")
         return KeeperReport(
             ok=not errors and bool(self._running) and not any(task.done() for task in self._running),
             error=errors[0] if errors else None,
@@ -138,6 +141,19 @@ class Keeper:
         with contextlib.suppress(BusError):  # health says that NATS is away
             for follower in self._followers:
                 await follower.look_on()
+
+    async def _announce_all(self) -> None:
+        """Tell that anything may have changed: before this, something may have been written and not been told."""
+        for cluster in list(self._writer.board):
+            await self._tell(
+                Changed(
+                    cluster=cluster,
+                    sequence=self._events.position.sequence,
+                    topics=TOPICS,
+                    tasks=None,
+                    workers=None,
+                )
+            )
 
     async def _announce(self, cluster: str, sequence: int, changes: Changes) -> None:
         """Tell what a commit changed."""
@@ -198,10 +214,14 @@ class Keeper:
 
     async def _look_ahead(self) -> None:
         """How far the streams reach has to be asked: while much comes, reading alone does not tell."""
+        connections = -1
         while True:
             with contextlib.suppress(BusError):  # health says that NATS is away
                 for follower in self._followers:
                     await follower.look_ahead()
+            if self._turn.ours and self._context.bus.connected and connections != self._context.bus.reconnections:
+                connections = self._context.bus.reconnections
+                await self._announce_all()
             await asyncio.sleep(TICK)
 
 

@@ -19,12 +19,14 @@ from meadow.supervise import ChildProcess, Refusal
 from meadow_api.errors import StoreInUse
 from meadow_api.keeper import Keeper, KeeperReport
 from meadow_api.store.database import Database, place_of
+from meadow_api.store.revisions import NoStoreYet
 
 log = logging.getLogger(__name__)
 
 BETWEEN_REPORTS = 0.05
 LONGEST_SILENCE = 1.0
 TOO_SILENT = 10.0
+MOST_TRIES = 100
 PREDECESSOR_PATIENCE = 5.0
 """A child that was killed with its parent may hold the store a moment longer."""
 
@@ -40,13 +42,14 @@ class KeeperProcess:
         self._child = ChildProcess("keeper", context.settings, context.bus.url, hear=self._hear, ended=self._ended)
         self._report = KeeperReport()
         self._heard = 0.0
+        self._refused = False
         self._open: asyncio.Future[None] | None = None
 
     @property
     def report(self) -> KeeperReport:
         """What it said last, unless that is too long ago."""
         silent = time.monotonic() - self._heard
-        if silent > TOO_SILENT and self._report.ok:
+        if silent > TOO_SILENT and (self._report.ok or self._report.writes):
             return _failing(
                 self._report, f"The process that writes the task store has said nothing for {silent:.0f} s."
             )
@@ -55,12 +58,25 @@ class KeeperProcess:
     async def listen(self) -> None:
         """Start the process and wait until it has opened the store."""
         self._open = asyncio.get_running_loop().create_future()
-        self._context.watch.start("keeper child", self._child.supervise())
-        await self._open
-        await self._database.open(create=False)
+        child = self._context.watch.start("keeper child", self._child.supervise())
+        await asyncio.wait({self._open, child}, return_when=asyncio.FIRST_COMPLETED)
+        if not self._open.done():
+            self._open.cancel()
+            reason = (None if child.cancelled() else child.exception()) or "it was stopped"
+            raise StartRefused(f"The process that writes the task store could not be started: {reason}.")
+        self._open.result()
+        await self._read()
+
+    async def _read(self) -> None:
+        """Open the store, which the keeper may put aside just now."""
+        for _ in range(MOST_TRIES):
+            with contextlib.suppress(NoStoreYet):
+                return await self._database.open(create=False, follow=True)
+            await asyncio.sleep(BETWEEN_REPORTS)
+        return await self._database.open(create=False, follow=True)
 
     async def speak(self) -> None:
-        """It has begun by itself."""
+        """It speaks since it has opened the store: whoever listens later asks how things are when it begins."""
 
     async def stop(self) -> None:
         """Let it finish what is under way."""
@@ -73,6 +89,7 @@ class KeeperProcess:
             log.error("The keeper process said what nobody understands: %s", exc, extra={"action": "keeper.unclear"})
             return
         self._heard = time.monotonic()
+        self._refused = isinstance(said, Refusal)
         if isinstance(said, KeeperReport):
             self._report = said
             self._opened(None)
@@ -83,7 +100,7 @@ class KeeperProcess:
             self._opened(StartRefused(said.message))
 
     def _ended(self, code: int) -> None:
-        if self._report.ok or self._report.error is None:
+        if not self._refused:
             words = f"The process that writes the task store ended with {code}; it is started again."
             self._report = _failing(self._report, words)
         self._opened(StartRefused("The process that writes the task store ended before it had opened it. See the log."))
@@ -108,7 +125,8 @@ class KeeperChild:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._database = Database(place_of(context.settings))
+        # Who wants the store has to stop Meadow: this process would only be started again.
+        self._database = Database(place_of(context.settings), owner=f"process {os.getppid()}")
         self._keeper = Keeper(context, self._database)
 
     async def listen(self) -> None:

@@ -83,7 +83,7 @@ class ApiService:
         connected = self._context.bus.connected
         return {
             "ok": connected and report.ok,
-            "error": report.error or (None if connected else "There is no connection to NATS."),
+            "error": report.error if connected else "There is no connection to NATS.",
             "writes": report.writes,
             "keeper_loop_lag": report.loop_lag,
             "streams": {each.stream: asdict(each) for each in report.streams},

@@ -78,7 +78,10 @@ class Indexing:
 
     async def close(self) -> None:
         """Finish the step under way and let go of the files. May be called twice."""
-        await asyncio.to_thread(self._thread.shutdown)
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._thread.shutdown()
         self._index.close()
         if self._source is not None:
             self._source.close()

@@ -9,6 +9,7 @@ deletes it, and the other one sees that it is gone.
 """
 
 import contextlib
+import logging
 import sqlite3
 import threading
 import time
@@ -18,6 +19,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from meadow_api.file_mark import FileMark, mark_of
+
+log = logging.getLogger(__name__)
 
 RANGE = 500_000
 STEPS_BETWEEN_CHECKS = 10_000
@@ -98,6 +101,8 @@ class TextIndex:
                     snapshot = stack.enter_context(self._reading(trusted, seconds))
             except sqlite3.Error as exc:  # it is damaged, or was removed just now: the writing half makes it anew
                 self._failed(exc, trusted)
+            except OSError as exc:
+                log.warning("The text index cannot be read: %s", exc, extra={"action": "search.index-failed"})
             yield snapshot
 
     def close(self) -> None:
@@ -133,9 +138,20 @@ class TextIndex:
         return connection
 
     def _failed(self, exc: sqlite3.Error, mark: FileMark | None) -> None:
-        """Who used that file failed at it: a damaged one is deleted, unless there is another already."""
-        if is_damage(exc) and mark_of(self.path) == mark:
-            delete(self.path)
+        """Who used that file failed at it: a damaged one is deleted, unless there is another already.
+
+        What stands beside it is left to the writing half, which may have made another one a moment later.
+        """
+        if not is_damage(exc):
+            return
+        extra = {"action": "search.index-damaged"}
+        try:
+            if mark_of(self.path) == mark:
+                self.path.unlink(missing_ok=True)
+                log.warning("The text index %s is damaged (%s) and is built again.", self.path, exc, extra=extra)
+        except OSError as error:
+            words = "The text index %s is damaged (%s) and cannot be deleted: %s"
+            log.warning(words, self.path, exc, error.strerror, extra=extra)
 
 
 def is_damage(exc: sqlite3.Error) -> bool:

@@ -15,8 +15,10 @@ class Backend(Protocol):
     place: str
     shared: bool
 
-    def open(self, *, create: bool) -> None:
+    def open(self, *, create: bool, follow: bool = False) -> None:
         """Connect, and with `create` own the store and bring its tables up to date; without, only read.
+
+        With `follow` go on with another store that its owner puts into the place of a damaged one.
 
         Raises `StoreError` where waiting may help, `StoreDamaged`, and `StartRefused` where only people can help.
         """

@@ -13,7 +13,7 @@ from meadow.errors import StartRefused
 from meadow.settings import Settings
 from meadow_api.errors import StoreDamaged, StoreError, StoreGone
 from meadow_api.store.backend import Backend
-from meadow_api.store.reading_pool import PoolShut, ReadingPool
+from meadow_api.store.reading_pool import NotTaken, ReadingPool
 from meadow_api.store.sqlite_file import SqliteFile
 
 FILE = "store.db"
@@ -36,8 +36,9 @@ class Database:
     """The store, a SQLite file or a PostgreSQL URL. `write` runs one piece of work after the other, `read` up to four
     at the same time, on connections that carry `reading_options` (SQLAlchemy's execution options)."""
 
-    def __init__(self, where: Path | str) -> None:
-        self._backend = _backend(where)
+    def __init__(self, where: Path | str, *, owner: str = "") -> None:
+        """`owner`: who else shall be told to have it, by default this process."""
+        self._backend = _backend(where, owner)
         self._damaged = False
         self.reading_options: dict[str, Any] = {}
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
@@ -53,12 +54,13 @@ class Database:
         """Whether other processes may write it too."""
         return self._backend.shared
 
-    async def open(self, *, create: bool = True) -> None:
-        """Open or create it; without `create` an existing one, for reading only.
+    async def open(self, *, create: bool = True, follow: bool = False) -> None:
+        """Open or create it; without `create` an existing one, for reading only, and with `follow` also that which its
+        owner puts into the place of a damaged one.
 
         A damaged file is put aside; a store of a newer Meadow, or one in use, raises `StartRefused`.
         """
-        await self._run(self._writing, lambda: self._open(create))
+        await self._run(self._writing, lambda: self._open(create, follow))
 
     async def read(self, work: Callable[[Connection], T], *, limit: float = TIME_LIMIT) -> T:
         """Run `work` in a reading thread on one snapshot; raises `QueryTooSlow` or another `StoreError`."""
@@ -78,8 +80,9 @@ class Database:
 
     async def close(self) -> None:
         """Finish the transaction under way, give up questions, let go of the store. May be called twice."""
+        self._reading.shut()
         await asyncio.to_thread(self._backend.interrupt)
-        await asyncio.to_thread(self._reading.shutdown)
+        await asyncio.to_thread(self._reading.join)
         await asyncio.to_thread(self._writing.shutdown)
         await asyncio.to_thread(self._backend.dispose)
 
@@ -90,8 +93,8 @@ class Database:
     async def _ask(self, work: Callable[[], T]) -> T:
         try:
             return await self._reading.run(work)
-        except PoolShut as exc:
-            raise StoreError("The task store is closed.") from exc
+        except NotTaken as exc:
+            raise StoreError(str(exc)) from exc
 
     async def _run(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         try:
@@ -100,9 +103,9 @@ class Database:
             raise StoreError("The task store is closed.") from exc
         return await future
 
-    def _open(self, create: bool) -> None:
+    def _open(self, create: bool, follow: bool) -> None:
         try:
-            self._backend.open(create=create)
+            self._backend.open(create=create, follow=follow)
         except StoreDamaged as exc:
             if not create:
                 raise
@@ -139,9 +142,9 @@ class Database:
             raise
 
 
-def _backend(where: Path | str) -> Backend:
+def _backend(where: Path | str, owner: str) -> Backend:
     if isinstance(where, Path):
-        return SqliteFile(where)
+        return SqliteFile(where, owner)
     from meadow_api.store.postgres import PostgresDatabase  # only who has one loads its driver
 
     return PostgresDatabase(where)

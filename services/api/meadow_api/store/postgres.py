@@ -64,7 +64,7 @@ class PostgresDatabase:
         self._asked: set[Any] = set()
         self._closing = False
 
-    def open(self, *, create: bool) -> None:
+    def open(self, *, create: bool, follow: bool = False) -> None:
         """Connect, with some patience while the server starts."""
         self._writer = self._engine(_WRITER, connections=1, writes=True)
         self._reader = self._engine(_READER, connections=READERS, writes=False)

@@ -20,10 +20,12 @@ MOMENT = 0.025
 """Seconds that a question may take before the next one begins beside it."""
 LOOK = 0.005
 """Seconds after which answers are handed over although more questions wait."""
+MOST_OPEN = 10_000
+"""Questions that may wait."""
 
 
-class PoolShut(Exception):
-    """No question is answered any more."""
+class NotTaken(Exception):
+    """The pool takes no question: it is shut, or too many wait."""
 
 
 class _Question:
@@ -41,6 +43,7 @@ class _Question:
             self.found = self.work()
         except BaseException as exc:  # noqa: BLE001 -- whoever asked gets it
             self.failure = exc
+            self = None  # type: ignore[assignment]
 
     def hand_over(self) -> None:
         """Give the answer to who waits, in the event loop."""
@@ -48,6 +51,8 @@ class _Question:
             return
         if self.failure is None:
             self.future.set_result(self.found)
+        elif isinstance(self.failure, StopIteration):  # which no future can carry
+            self.future.set_exception(RuntimeError(f"a question raised {self.failure!r}"))
         else:
             self.future.set_exception(self.failure)
 
@@ -69,7 +74,7 @@ class ReadingPool:
         self._answered: deque[_Question] = deque()
         self._turn = threading.Lock()
         self._leader = _Leader()
-        self._closed = False
+        self._shut = False
         self._open = 0
         """Questions without an answer; the event loop alone counts them."""
         self._looking = False
@@ -79,9 +84,11 @@ class ReadingPool:
         ]
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What `work` gives in one of the threads; raises `PoolShut` when the pool is shut."""
-        if self._closed:
-            raise PoolShut()
+        """What `work` gives in one of the threads; raises `NotTaken`."""
+        if self._shut:
+            raise NotTaken("The task store is closed.")
+        if self._open >= MOST_OPEN:
+            raise NotTaken("Too many questions wait for the task store. Ask again in a moment.")
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             for thread in self._threads:
@@ -92,19 +99,17 @@ class ReadingPool:
         self._look_soon()
         return await future
 
-    def shutdown(self) -> None:
-        """Give up what waits and wait for what is under way. To be called in another thread than the loop's."""
-        self._closed = True
-        self._waiting.put(None)
+    def shut(self) -> None:
+        """Take no more questions, and refuse those that wait. To be called in the event loop; may be called twice."""
+        if not self._shut:
+            self._shut = True
+            self._waiting.put(None)
+
+    def join(self) -> None:
+        """Wait for what is under way, in another thread than the event loop's, once the pool is shut."""
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join()
-        while not self._waiting.empty():
-            question = self._waiting.get()
-            if question is not None:  # it came at the last moment
-                question.failure = PoolShut()
-                self._answered.append(question)
-        self._tell_loop()
 
     def _work(self) -> None:
         while True:
@@ -117,14 +122,16 @@ class ReadingPool:
                     self._waiting.put(None)  # for the others
                     if self._in_turns and leader.leads:
                         self._turn.release()
+                    self._tell_loop()
                     return
                 leader.began = time.monotonic()
-                if self._closed:
-                    question.failure = PoolShut()
+                if self._shut:
+                    question.failure = NotTaken("The task store is closed.")
                 elif not question.future.cancelled():
                     question.answer()
                 leader.began = None
                 self._answered.append(question)
+                del question  # a thread that waits holds no answer
                 if not (self._in_turns and leader.leads) or self._waiting.empty():
                     self._tell_loop()
 
@@ -139,12 +146,13 @@ class ReadingPool:
 
     def _look(self) -> None:
         """Every few milliseconds while one question waits for another."""
+        self._looking = False
         self._hand_over()
         leader = self._leader
-        if leader.leads and leader.began is not None and time.monotonic() - leader.began > MOMENT:
+        began = leader.began  # once: its thread may be done with it meanwhile
+        if leader.leads and began is not None and time.monotonic() - began > MOMENT and not self._shut:
             leader.leads = False
             self._turn.release()
-        self._looking = False
         self._look_soon()
 
     def _look_soon(self) -> None:

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 READERS = 4
 STEPS_BETWEEN_CHECKS = 20_000
+PAUSE = 0.02
 PAGE_SIZE = 8192
 DAMAGE = ("disk image is malformed", "malformed database schema", "not a database", "file is encrypted")
 
@@ -33,20 +34,23 @@ class SqliteFile:
 
     shared = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, owner: str = "") -> None:
         self.path = path
+        self._owner = owner
         self.place = str(path)
         self._writer: Engine | None = None
         self._reader: Engine | None = None
         self._lock: IO[str] | None = None
         self._file: FileMark | None = None
+        self._follows = False
         self._connecting = threading.Lock()
         self._closing = threading.Event()
         self._there = threading.Event()
         """Cleared while a damaged file makes room for a new one."""
 
-    def open(self, *, create: bool) -> None:
+    def open(self, *, create: bool, follow: bool = False) -> None:
         """Open or create the file."""
+        self._follows = follow
         if not create:
             if not self.path.exists():
                 raise revisions.NoStoreYet(
@@ -73,7 +77,8 @@ class SqliteFile:
     def reading(self, limit: float) -> Iterator[Connection]:
         """A snapshot. SQLite asks every so many steps whether time is up."""
         self._there.wait(limit)
-        self._follow_file()
+        if self._lock is None:
+            self._look_for_another(limit)
         with _translated(limit), self._engine(self._reader).begin() as connection:
             raw: Any = connection.connection.dbapi_connection
             end = time.monotonic() + limit
@@ -124,14 +129,38 @@ class SqliteFile:
             self._lock.close()
             self._lock = None
 
-    def _follow_file(self) -> None:
-        """Its owner, another process, may have put a damaged file aside and begun another."""
-        if self._lock is None and mark_of(self.path) not in (self._file, None):
+    def _look_for_another(self, patience: float) -> None:
+        """The owner of the file, another process, may have put a damaged one aside: wait until it has begun anew."""
+        end = time.monotonic() + patience
+        while (found := self._mark()) != self._file:
+            if not self._follows:
+                raise StoreError(f"The task store {self.place} was replaced meanwhile. Begin again.")
             with self._connecting:
-                found = mark_of(self.path)
-                if found is not None and found != self._file and self._reader is not None:
-                    before, self._reader, self._file = self._reader, self._reading_engine(), found
-                    before.dispose()
+                if found is not None and self._change_over(found):
+                    return
+            if self._closing.wait(PAUSE) or time.monotonic() > end:
+                raise StoreError(f"The task store {self.place} is not there. It is made anew when Meadow starts.")
+
+    def _mark(self) -> FileMark | None:
+        try:
+            return mark_of(self.path)
+        except OSError as error:
+            raise StoreError(f"The task store {self.place} cannot be read: {error.strerror}.") from error
+
+    def _change_over(self, found: FileMark) -> bool:
+        """Read this file from now on, unless its tables are not there yet."""
+        if found == self._file or self._reader is None:
+            return True
+        engine = self._reading_engine()
+        try:
+            with engine.begin() as connection:
+                revisions.require_current(connection, self.place)
+        except (exc.SQLAlchemyError, StartRefused):
+            engine.dispose()
+            return False
+        before, self._reader, self._file = self._reader, engine, found
+        before.dispose()
+        return True
 
     def _connect(self) -> None:
         self._disconnect()
@@ -159,7 +188,7 @@ class SqliteFile:
         beside = self.path.with_name(self.path.name + ".lock")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = file_lock.hold(beside)
+            self._lock = file_lock.hold(beside, self._owner)
         except OSError as error:
             raise StartRefused(_unusable(self.path, error)) from error
         except FileHeld as held:
