@@ -11,22 +11,24 @@ import sys
 from contextlib import AsyncExitStack
 from typing import Any
 
+import pluggy
+
 from meadow import interpreter, logs, plugins
 from meadow.access.claims import Signer
 from meadow.access.gate import Gate
 from meadow.bus import Bus
 from meadow.codec import decode, encode
-from meadow.composer import build_child
+from meadow.composer import room_of
 from meadow.errors import MeadowError
-from meadow.service import Context, Watch
+from meadow.service import Child, Context, Watch
 from meadow.settings import Settings
 from meadow.supervise import Orders, Refusal
 
 log = logging.getLogger(__name__)
 
 
-async def serve(role: str, orders: Orders, out: int | None) -> None:
-    """Run the service of that role until the end; raises what failed."""
+async def serve(role: str, orders: Orders, manager: pluggy.PluginManager, out: int | None) -> None:
+    """Run what the room of that role builds until the end; raises what failed."""
     settings = _settings(orders)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -36,11 +38,10 @@ async def serve(role: str, orders: Orders, out: int | None) -> None:
     async with AsyncExitStack() as stack:
         bus = await Bus.connect(settings.nats_url or "", name=f"meadow {role}", patience=30.0)
         stack.push_async_callback(bus.close)
-        manager, _ = plugins.load()
         # It serves no requests, so its gate signs nothing.
         gate = Gate(settings, (), Signer(os.urandom(32)), loopback=True)
         context = Context(settings=settings, bus=bus, plugins=manager, gate=gate, watch=watch, out=out)
-        service = build_child(role, context, orders.broker)
+        service: Child = room_of(role).build(context, orders.broker)
         stack.push_async_callback(watch.stop)
         watch.start("loop lag", watch.loop_lag.run())
         stack.push_async_callback(service.stop)
@@ -74,11 +75,16 @@ def main(role: str) -> int:
     """The child's entry."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     os.umask(0o077)
-    orders = decode(_read_line(), Orders)
+    room_of(role)  # who spawns it early gives it time to load
+    manager, _ = plugins.load()
+    line = _read_line()
+    if not line:  # it was not needed
+        return 0
+    orders = decode(line, Orders)
     logs.configure(_settings(orders))
     out = _take_standard_output() if orders.heard else None
     try:
-        asyncio.run(serve(role, orders, out))
+        asyncio.run(serve(role, orders, manager, out))
     except MeadowError as exc:
         if out is not None:
             os.write(out, encode(Refusal(str(exc))) + b"\n")

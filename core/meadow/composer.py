@@ -27,9 +27,9 @@ from meadow.errors import BusError, StartRefused
 from meadow.http import HttpServer, build_application
 from meadow.nats_server import EmbeddedNats, find_binary
 from meadow.redact import broker_without_passwords
-from meadow.service import Child, Context, Service, Watch
+from meadow.service import Context, Service, Watch
 from meadow.settings import Settings
-from meadow.supervise import STOP_TIMEOUT, ChildProcess
+from meadow.supervise import STOP_TIMEOUT, ChildProcess, Children
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +87,11 @@ def plan_run(settings: Settings, services: Sequence[str]) -> Plan:
 def room(service: str, module: str) -> Any:
     """A module of a service's package. The one place where core reaches for a service, by name only."""
     return importlib.import_module(f"meadow_{service}.{module}")
+
+
+def room_of(role: str) -> Any:
+    """The module in which is built what a child process runs."""
+    return room(*CHILDREN[role])
 
 
 def with_data_dir(settings: Settings, broker: BrokerConfig | None) -> Settings:
@@ -155,6 +160,10 @@ async def compose(plan: Plan, stack: AsyncExitStack, watch: Watch) -> HttpServer
     # Replicas of the api that share a PostgreSQL keep nothing of their own there.
     if plan.collector_child or ("api" in plan.services and not settings.store):
         stack.enter_context(DataDirectoryLock(Path(settings.data_dir or ".")))
+    children = Children()
+    stack.push_async_callback(children.close)
+    if "api" in plan.services:
+        await children.spawn("keeper", heard=True)  # nothing can be shown before it has opened the store
     bus = await stack.enter_async_context(_bus(settings, watch))
     manager, _ = plugins.load()
     gate = await _gate(settings, manager, bus, loopback)
@@ -165,7 +174,7 @@ async def compose(plan: Plan, stack: AsyncExitStack, watch: Watch) -> HttpServer
         gate=gate,
         watch=watch,
         siblings=frozenset(plan.services),
-        children=True,
+        children=children,
         celery_app=plan.celery_app,
     )
     services = watch.services = [_build(name, context, plan) for name in plan.services]
@@ -181,7 +190,7 @@ async def compose(plan: Plan, stack: AsyncExitStack, watch: Watch) -> HttpServer
     for service in services:
         await service.speak()
     if plan.collector_child and plan.broker is not None:
-        child = ChildProcess("collector", settings, bus.url, plan.broker)
+        child = ChildProcess("collector", settings, bus.url, plan.broker, children=children)
         stack.push_async_callback(child.stop)
         watch.start("collector child", child.supervise())
     _announce(plan, server, loopback=loopback)
@@ -196,12 +205,6 @@ def _close_sockets(server: HttpServer) -> None:
 def _build(name: str, context: Context, plan: Plan) -> Service:
     module = room(name, "service")
     built: Service = module.build(context, plan.broker) if name == "collector" else module.build(context)
-    return built
-
-
-def build_child(role: str, context: Context, broker: BrokerConfig | None) -> Child:
-    """What a child process runs."""
-    built: Child = room(*CHILDREN[role]).build(context, broker)
     return built
 
 

@@ -17,6 +17,7 @@ from meadow.access.gate import Gate
 from meadow.bus import Bus
 from meadow.loop_lag import LoopLag
 from meadow.settings import Settings
+from meadow.supervise import Children
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ CANCEL_AGAIN = 0.5
 class Context:
     """All that a service may use. `celery_app` is there for the controller only, where one was given.
 
-    `siblings` are the services in this process: the same port serves their pages. With `children` a service may put
+    `siblings` are the services in this process: the same port serves their pages. With `children` a service puts
     work into a process of its own, as it does wherever it is started from the command line. In such a process `out` is
     the file descriptor on which its parent hears how it goes.
     """
@@ -39,7 +40,7 @@ class Context:
     watch: "Watch"
     siblings: frozenset[str] = frozenset()
     celery_app: Any = None
-    children: bool = False
+    children: Children | None = None
     out: int | None = None
 
 

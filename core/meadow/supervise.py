@@ -3,6 +3,9 @@
 The parent writes one JSON document to the child's standard input: settings, NATS address, broker. Standard input stays
 open; when it closes, the parent is gone and the child stops (`meadow.child_main`). A child that is `heard` says on its
 standard output how it is, one JSON document a line.
+
+Loading takes a child a second or two. `Children` can spawn those that will be needed before anything else starts: they
+load meanwhile, and wait for their orders.
 """
 
 import asyncio
@@ -43,6 +46,28 @@ class Refusal(Struct, frozen=True, tag="refused"):
     message: str
 
 
+class Children:
+    """The child processes below this one that wait for orders, by role."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, asyncio.subprocess.Process] = {}
+
+    async def spawn(self, role: str, *, heard: bool = False) -> None:
+        """Start a process that will be needed."""
+        self._waiting[role] = await _spawn(role, heard=heard)
+
+    def take(self, role: str) -> asyncio.subprocess.Process | None:
+        """The one that waits, if there is one."""
+        return self._waiting.pop(role, None)
+
+    async def close(self) -> None:
+        """End those that were not needed after all."""
+        while self._waiting:
+            _, process = self._waiting.popitem()
+            process.kill()
+            await process.wait()
+
+
 class ChildProcess:
     """Starts a process in one of the roles of `meadow.composer.CHILDREN`, and starts it again when it ends.
 
@@ -56,10 +81,12 @@ class ChildProcess:
         nats_url: str,
         broker: BrokerConfig | None = None,
         *,
+        children: Children | None = None,
         hear: Callable[[bytes], None] | None = None,
         ended: Callable[[int], None] | None = None,
     ) -> None:
         self._role = role
+        self._children = children or Children()
         self._orders = encode(Orders(_plain(settings, nats_url), broker, heard=hear is not None))
         self._hear = hear
         self._ended = ended
@@ -84,7 +111,8 @@ class ChildProcess:
                 return
             if self._ended is not None:
                 self._ended(code)
-            pause = FIRST_PAUSE if loop.time() - started > STOOD else min(pause * 2, LONGEST_PAUSE)
+            if loop.time() - started > STOOD:
+                pause = FIRST_PAUSE
             log.error(
                 "The %s process ended with %s and is started again in %.1f s.",
                 self._role,
@@ -93,17 +121,10 @@ class ChildProcess:
                 extra={"action": f"{self._role}.ended", "code": code},
             )
             await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _start(self) -> asyncio.subprocess.Process:
-        argv = [sys.executable, "-m", "meadow.child_main", self._role]
-        process = await asyncio.create_subprocess_exec(
-            # Elsewhere it has to notice by itself that standard input is closed.
-            *(parent_bound(argv) if sys.platform == "linux" else argv),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE if self._hear is not None else None,
-            start_new_session=True,
-            limit=LONGEST_LINE,
-        )
+        process = self._children.take(self._role) or await _spawn(self._role, heard=self._hear is not None)
         self._process = process
         if self._stopping:
             process.terminate()
@@ -144,6 +165,18 @@ class ChildProcess:
             )
             process.kill()
             await process.wait()
+
+
+async def _spawn(role: str, *, heard: bool) -> asyncio.subprocess.Process:
+    argv = [sys.executable, "-m", "meadow.child_main", role]
+    return await asyncio.create_subprocess_exec(
+        # Elsewhere it has to notice by itself that standard input is closed.
+        *(parent_bound(argv) if sys.platform == "linux" else argv),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE if heard else None,
+        start_new_session=True,
+        limit=LONGEST_LINE,
+    )
 
 
 def _plain(settings: Settings, nats_url: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from tests.integration.apps.ingest_stories import SHOWN, Stories
 
 MakeContext = Callable[..., Context]
 
-KILLS = int(os.environ.get("MEADOW_KILLS", "6"))
+KILLS = int(os.environ.get("MEADOW_KILLS", "5"))
 SEED = 20261123
 BETWEEN_BATCHES = 0.02 if KILLS < 50 else 0.08
 PATIENCE = 60.0 + KILLS

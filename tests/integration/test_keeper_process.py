@@ -18,6 +18,7 @@ from meadow.bus import Bus, StreamLimits
 from meadow.codec import decode
 from meadow.errors import StartRefused
 from meadow.service import Context
+from meadow.supervise import Children
 from meadow.testing import eventually, make_context, running_nats
 from meadow_api import keeper_process
 from meadow_api.service import ApiService
@@ -28,7 +29,7 @@ MakeContext = Callable[..., Context]
 
 @pytest.fixture
 def context(make_context: MakeContext) -> Context:
-    return replace(make_context(), children=True)
+    return replace(make_context(), children=Children())
 
 
 def keepers() -> list[psutil.Process]:
@@ -56,6 +57,21 @@ async def test_it_writes_what_the_api_reads(bus: Bus, context: Context) -> None:
         health = api.health()
         assert (health["ok"], health["error"], health["writes"]) == (True, None, True)
         assert health["streams"][subjects.EVENTS_STREAM]["events"] == 6
+
+
+async def test_one_that_was_spawned_early_is_the_one_that_works_and_one_that_is_not_needed_ends(
+    bus: Bus, context: Context
+) -> None:
+    children = Children()
+    for role in ("keeper", "collector"):
+        await children.spawn(role, heard=role == "keeper")
+    (early,) = keepers()
+    async with running_api(replace(context, children=children)) as api:
+        await stored(api, await publish(bus, *task_events(1)))
+        assert keepers() == [early]
+    (not_needed,) = [p for p in psutil.Process().children() if p.cmdline()[-1:] == ["collector"]]
+    await children.close()
+    assert not not_needed.is_running()
 
 
 async def test_when_it_is_killed_the_api_answers_on_and_says_so_and_nothing_is_lost(bus: Bus, context: Context) -> None:
@@ -95,7 +111,7 @@ async def test_one_without_nats_says_so(tmp_path: Path) -> None:
     async with running_nats(tmp_path / "nats") as server:
         bus = await Bus.connect(server.url, name="test")
         await bus.declare_streams(StreamLimits())
-        context = replace(make_context(bus, tmp_path), children=True)
+        context = replace(make_context(bus, tmp_path), children=Children())
         try:
             async with api_and_keeper(context) as (api, _):
                 await stored(api, await publish(bus, *task_events(1)))
@@ -110,7 +126,7 @@ async def test_one_without_nats_says_so(tmp_path: Path) -> None:
 async def test_of_two_on_one_postgresql_another_writes_when_one_is_killed(
     bus: Bus, make_context: Callable[..., Context], postgres: str
 ) -> None:
-    contexts = [replace(make_context(store=postgres), children=True) for _ in range(2)]
+    contexts = [replace(make_context(store=postgres), children=Children()) for _ in range(2)]
     async with api_and_keeper(contexts[0]) as (first, keeper):
         await eventually(lambda: first.health()["writes"])
         async with api_and_keeper(contexts[1]) as (second, _):

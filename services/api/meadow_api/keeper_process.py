@@ -27,7 +27,7 @@ BETWEEN_REPORTS = 0.05
 LONGEST_SILENCE = 1.0
 TOO_SILENT = 10.0
 MOST_TRIES = 100
-PREDECESSOR_PATIENCE = 5.0
+PREDECESSOR_PATIENCE = 2.0
 """A child that was killed with its parent may hold the store a moment longer."""
 
 _decoder: msgspec.json.Decoder[KeeperReport | Refusal] = msgspec.json.Decoder(KeeperReport | Refusal)
@@ -39,7 +39,14 @@ class KeeperProcess:
     def __init__(self, context: Context, database: Database) -> None:
         self._context = context
         self._database = database
-        self._child = ChildProcess("keeper", context.settings, context.bus.url, hear=self._hear, ended=self._ended)
+        self._child = ChildProcess(
+            "keeper",
+            context.settings,
+            context.bus.url,
+            children=context.children,
+            hear=self._hear,
+            ended=self._ended,
+        )
         self._report = KeeperReport()
         self._heard = 0.0
         self._refused = False

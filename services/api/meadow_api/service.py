@@ -29,7 +29,7 @@ QUEUE_GROUP = "api"
 def build(context: Context) -> "ApiService":
     """The service, not yet running."""
     database = Database(place_of(context.settings))
-    keeping = KeeperProcess if context.children else Keeper
+    keeping = Keeper if context.children is None else KeeperProcess
     return ApiService(context, database, keeping(context, database))
 
 

@@ -1,4 +1,4 @@
-"""The api alone in a process of its own, until it is killed.
+"""The api alone in a process of its own, with its keeper, until it is killed.
 
 `python -m tests.integration.apps.api_process NATS-URL DIRECTORY [PORT [STORE-URL]]`, with HTTP where a port is given.
 """
@@ -9,17 +9,21 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from meadow import interpreter
-from meadow.bus import Bus
-from meadow.http import HttpServer, build_application
-from meadow.testing import make_context
-from meadow_api.service import build
+from meadow.supervise import Children
 
 
 async def main(url: str, directory: Path, port: int | None, store: str | None) -> None:
     """Read the streams into the store in `directory`."""
+    children = Children()
+    await children.spawn("keeper", heard=True)  # which loads while this process does
+    from meadow import interpreter
+    from meadow.bus import Bus
+    from meadow.http import HttpServer, build_application
+    from meadow.testing import make_context
+    from meadow_api.service import build
+
     bus = await Bus.connect(url, name="api")
-    context = replace(make_context(bus, directory, store=store), children=True)
+    context = replace(make_context(bus, directory, store=store), children=children)
     service = build(context)
     await service.listen()
     await service.speak()
