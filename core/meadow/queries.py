@@ -179,6 +179,7 @@ class Overview(Struct, frozen=True, kw_only=True):
     """What is going on: series, workers, queues, the latest failures, the collector.
 
     `completeness` is that of the last hour, `gaps` are those in the time asked for, and at least in the last hour.
+    `streams` tell how reading them into the store goes.
     """
 
     now: float
@@ -193,6 +194,7 @@ class Overview(Struct, frozen=True, kw_only=True):
     tasks_stored: int | None = None
     completeness: Completeness = Completeness()
     gaps: list[GapRow] = []
+    streams: list[StreamProgress] = []
 
 
 class PipelineQuery(Query, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from meadow import subjects
 from meadow.bus import Bus
@@ -154,6 +155,7 @@ class Killer:
         self.reached.append(now)
 
 
+@pytest.mark.timeout(120 + 12 * KILLS)
 async def test_nothing_is_lost_or_doubled_however_often_it_is_killed(
     bus: Bus, make_context: MakeContext, tmp_path: Path
 ) -> None:

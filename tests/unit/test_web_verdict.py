@@ -14,6 +14,7 @@ from meadow.queries import (
     QueueList,
     QueueRow,
     RatePoint,
+    StreamProgress,
     TaskRow,
     TaskTypeRow,
     WorkerRow,
@@ -69,6 +70,18 @@ SITUATIONS = [
         overview(queues=queues(supported=False), points=[]),
         WELL,
         "All well: 2 workers, no tasks in the last minute, queue depths unknown",
+    ),
+    (
+        "the store cannot be written",
+        overview(streams=[StreamProgress(stream="MEADOW_EVENTS", error="The disk is full.")]),
+        BAD,
+        "The store has to wait; what is shown here is old",
+    ),
+    (
+        "the store is late",
+        overview(streams=[StreamProgress(stream="MEADOW_EVENTS", behind=7, lag=90.0)]),
+        WARN,
+        "The store is 1 min 30 s late; 7 batches wait",
     ),
     (
         "a queue without a consumer",
@@ -200,6 +213,17 @@ SITUATIONS = [
         "The broker cannot be reached: redis://h:6379/0",
     ),
 ]
+
+
+def test_while_the_store_waits_what_it_holds_says_nothing_about_collector_workers_and_queues() -> None:
+    """Once the overview said that the collector had fallen silent, and that no worker was online."""
+    full = [StreamProgress(stream=name, error="The disk is full.") for name in ("MEADOW_EVENTS", "MEADOW_AUDIT")]
+    silent = msgspec.structs.replace(COLLECTOR, reported=NOW - 300)
+    found = verdict(
+        overview(streams=full, collector=silent, workers=[GONE], queues=queues(QueueRow(name="q", messages=9)))
+    )
+    assert [problem.words for problem in found.problems] == ["The store has to wait; what is shown here is old"]
+    assert found.advice == "The disk is full."
 
 
 @pytest.mark.parametrize(("situation", "seen", "mood", "words"), SITUATIONS, ids=[s[0] for s in SITUATIONS])

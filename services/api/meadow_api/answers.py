@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from meadow import queries, subjects
@@ -155,11 +156,13 @@ class Answers:
 
     async def overview(self, query: OverviewQuery) -> Overview:
         """The first screen."""
-        return await self._read(
+        progress = self._progress()
+        found = await self._read(
             lambda c: overview_reads.read_overview(
                 c, query.cluster, self._clock(), query.seconds, self.present, self._purge
             )
         )
+        return replace(found, streams=progress)
 
     async def pipeline(self, query: PipelineQuery) -> Pipeline:
         """How complete the picture is, and how fast."""

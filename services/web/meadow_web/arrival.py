@@ -2,19 +2,19 @@
 
 from collections.abc import Iterator
 
-from meadow.queries import Pipeline, StreamProgress
-from meadow_web.formats import duration, plural
+from meadow.queries import Pipeline
+from meadow_web.formats import duration
 from meadow_web.verdict import (
     BAD,
     QUIET,
-    SILENT,
-    WARN,
     WELL,
     Problem,
     Verdict,
     collector_problems,
     gap_problems,
     missing_problems,
+    store_problems,
+    store_waits,
 )
 
 SPANS = {3600.0: "the last hour", 86400.0: "the last 24 hours", 604800.0: "the last 7 days"}
@@ -42,19 +42,11 @@ def span(seconds: float) -> str:
 
 
 def _problems(pipeline: Pipeline) -> Iterator[Problem]:
-    yield from collector_problems(pipeline.collector, pipeline.now, pipeline.workers_known > 0)
-    for stream in pipeline.streams:
-        yield from _stream_problems(stream)
+    current = not store_waits(pipeline.streams)
+    yield from store_problems(pipeline.streams)
+    yield from collector_problems(pipeline.collector, pipeline.now, pipeline.workers_known > 0, current=current)
     yield from missing_problems(pipeline.total)
     yield from gap_problems(pipeline.gaps)
-
-
-def _stream_problems(stream: StreamProgress) -> Iterator[Problem]:
-    if stream.error is not None:
-        yield Problem(BAD, "The store has to wait; what is shown here is old", page="pipeline", detail=stream.error)
-    elif stream.behind and stream.lag is not None and stream.lag > SILENT:
-        words = f"The store is {duration(stream.lag)} late; {plural(stream.behind, 'batch', 'batches')} wait"
-        yield Problem(WARN, words, page="pipeline")
 
 
 def _counted(pipeline: Pipeline) -> str:

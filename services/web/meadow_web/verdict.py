@@ -10,6 +10,7 @@ from meadow.queries import (
     Overview,
     QueueRow,
     RatePoint,
+    StreamProgress,
     TaskTypeRow,
     WorkerRow,
 )
@@ -105,17 +106,37 @@ def waiting(overview: Overview) -> int | None:
 
 def _problems(overview: Overview, rates: Rates) -> Iterator[Problem]:
     known = bool(overview.workers or overview.tasks_stored)
-    yield from collector_problems(overview.collector, overview.now, known)
+    waits = store_waits(overview.streams)
+    yield from store_problems(overview.streams)
+    yield from collector_problems(overview.collector, overview.now, known, current=not waits)
     yield from missing_problems(overview.completeness)
     yield from gap_problems([gap for gap in overview.gaps if gap.end >= overview.now - GAP_RECENT])
-    if overview.collector.connected:  # else silence says nothing about workers and queues
+    if overview.collector.connected and not waits:  # else silence says nothing about workers and queues
         yield from _worker_problems(overview)
         yield from _queue_problems(overview)
     yield from _failure_problems(overview, rates)
 
 
-def collector_problems(collector: CollectorState, now: float, known: bool) -> Iterator[Problem]:
-    """What keeps events from being read; `known` says that there was a time when they were."""
+def store_waits(streams: Sequence[StreamProgress]) -> bool:
+    """Whether something keeps what arrives from being written: then what is known of it is old."""
+    return any(stream.error is not None for stream in streams)
+
+
+def store_problems(streams: Sequence[StreamProgress]) -> Iterator[Problem]:
+    """What keeps the store from being up to date."""
+    for error in dict.fromkeys(stream.error for stream in streams if stream.error is not None):
+        yield Problem(BAD, "The store has to wait; what is shown here is old", page="pipeline", detail=error)
+    for stream in streams:
+        if stream.error is None and stream.behind and stream.lag is not None and stream.lag > SILENT:
+            words = f"The store is {duration(stream.lag)} late; {plural(stream.behind, 'batch', 'batches')} wait"
+            yield Problem(WARN, words, page="pipeline")
+
+
+def collector_problems(
+    collector: CollectorState, now: float, known: bool, *, current: bool = True
+) -> Iterator[Problem]:
+    """What keeps events from being read; `known` says that there was a time when they were, `current` that the
+    collector's reports reach the store."""
     if collector.reported is None:
         if known:
             words = "The collector does not report; nothing new is read from the broker"
@@ -124,7 +145,7 @@ def collector_problems(collector: CollectorState, now: float, known: bool) -> It
     if not collector.connected:
         words = f"The broker cannot be reached: {collector.broker}"
         yield Problem(BAD, words, collector.since, "pipeline", detail=collector.error or "")
-    elif now - collector.reported > SILENT:
+    elif current and now - collector.reported > SILENT:
         words = "The collector has fallen silent; what is shown here is old"
         yield Problem(BAD, words, collector.reported, "pipeline")
     if collector.lag is not None and collector.lag > SILENT:
