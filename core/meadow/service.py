@@ -6,7 +6,7 @@ service speaks, so that nothing said at the start is missed.
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -73,10 +73,11 @@ class Service(Child, Protocol):
 class Watch:
     """Watches over a process: owns its long-running tasks, and knows how well it and its services are.
 
-    A task that dies of an error ends the process, loudly.
+    A task that dies of an error ends the process, loudly. `child_lags` tell the loop lag of child processes, by role.
     """
 
     loop_lag: LoopLag = field(default_factory=LoopLag)
+    child_lags: dict[str, Callable[[], float]] = field(default_factory=dict)
     services: Sequence[Service] = ()
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _failed: asyncio.Event = field(default_factory=asyncio.Event)

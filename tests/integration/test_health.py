@@ -1,6 +1,7 @@
 """What a process says of itself: one report for all services, at whatever door the process has."""
 
 import dataclasses
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from meadow.composer import SERVICES, room
 from meadow.events import CollectorReported
 from meadow.http import build_application
 from meadow.service import Context, Service, Watch
+from meadow.supervise import Children
 from meadow.testing import eventually
 from tests.integration.api_service import publish
 from tests.integration.apps.collector_stage import facts_of, running_collector
@@ -121,6 +123,21 @@ async def test_where_the_api_runs_the_same_is_told_with_what_it_knows(bus: Bus, 
                 return "meadow_collector_loop_lag_seconds 0.75" in await response.text()
 
         await eventually(measured)
+
+
+async def test_how_late_the_loop_of_the_process_is_that_writes_the_store_is_told_too(make_context: MakeContext) -> None:
+    context = dataclasses.replace(make_context(), children=Children())
+    async with process(context, "api", "metrics") as client:
+
+        async def told_alike() -> bool:
+            async with client.get("/api/v1/health") as response:
+                late = (await response.json())["keeper_loop_lag"]
+            async with client.get("/metrics") as response:
+                found = re.search(r"(?m)^meadow_keeper_loop_lag_seconds (\S+)$", await response.text())
+            assert found is not None
+            return bool(late > 0 and float(found[1]) == late)
+
+        await eventually(told_alike)
 
 
 async def test_the_collector_reports_how_late_its_loop_is(

@@ -66,6 +66,7 @@ class KeeperProcess:
         """Start the process and wait until it has opened the store."""
         self._open = asyncio.get_running_loop().create_future()
         child = self._context.watch.start("keeper child", self._child.supervise())
+        self._context.watch.child_lags["keeper"] = lambda: self._report.loop_lag
         await asyncio.wait({self._open, child}, return_when=asyncio.FIRST_COMPLETED)
         if not self._open.done():
             self._open.cancel()

@@ -105,6 +105,9 @@ def meadow_families(values: Snapshot) -> Iterator[Metric]:
         yield GaugeMetricFamily("meadow_pipeline_lag_seconds", text, value=values.lag)
     text = "Seconds by which the event loop of this process was late at most, in the last 15 to 30 seconds"
     yield GaugeMetricFamily("meadow_loop_lag_seconds", text, value=values.loop_lag)
+    for role, lag in values.child_lags.items():
+        text = f"Seconds by which the event loop of the {role} process was late at most, in the last 15 to 30 seconds"
+        yield GaugeMetricFamily(f"meadow_{role}_loop_lag_seconds", text, value=lag)
     text = "Label sets that were given up for new ones; counts and histograms go on in the label set 'other'"
     yield _counter("meadow_folded_label_sets", text, ("family",), _single(values.folded))
     text = "Whether the collector reads events; 0 also when it has not reported for 30 s"

@@ -11,6 +11,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from meadow.events import CollectorReported
@@ -101,6 +102,7 @@ class Snapshot:
     invalid: int
     lag: float | None
     loop_lag: float
+    child_lags: Mapping[str, float]
     collector: CollectorReported | None
     connected: bool
 
@@ -163,7 +165,9 @@ class Measures:
         for family in (self._events, self._runtime, self._prefetch_time, self._prefetched):
             family.forget(lambda labels: labels[0] in gone)
 
-    def snapshot(self, now: float, loop_lag: float = 0.0) -> Snapshot:
+    def snapshot(
+        self, now: float, loop_lag: float = 0.0, child_lags: Mapping[str, float] = MappingProxyType({})
+    ) -> Snapshot:
         """The values at `now`. Copies, so that they can be encoded while new facts come in."""
         workers = {name: sender for name, sender in self._senders.items() if sender.worker}
         away = {name for name, sender in workers.items() if not sender.online(now)}
@@ -181,6 +185,7 @@ class Measures:
             invalid=self.invalid,
             lag=self.lag,
             loop_lag=loop_lag,
+            child_lags=child_lags,
             collector=self._collector,
             connected=self._collector_connected(now),
         )

@@ -116,7 +116,9 @@ class MetricsService:
             page = await asyncio.to_thread(
                 encode,
                 self._process,
-                self._measures.snapshot(now, self._watch.loop_lag.seconds),
+                self._measures.snapshot(
+                    now, self._watch.loop_lag.seconds, {role: lag() for role, lag in self._watch.child_lags.items()}
+                ),
                 request.headers.get("Accept", ""),
                 request.headers.get("Accept-Encoding", ""),
             )
