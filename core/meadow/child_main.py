@@ -14,21 +14,19 @@ from typing import Any
 import pluggy
 
 from meadow import interpreter, logs, plugins
-from meadow.access.claims import Signer
-from meadow.access.gate import Gate
 from meadow.bus import Bus
 from meadow.codec import decode, encode
-from meadow.composer import room_of
 from meadow.errors import MeadowError
-from meadow.service import Child, Context, Watch
+from meadow.rooms import CHILDREN
+from meadow.service import Child, ChildContext, Watch
 from meadow.settings import Settings
 from meadow.supervise import Orders, Refusal
 
 log = logging.getLogger(__name__)
 
 
-async def serve(role: str, orders: Orders, manager: pluggy.PluginManager, out: int | None) -> None:
-    """Run what the room of that role builds until the end; raises what failed."""
+async def serve(role: str, room: Any, orders: Orders, manager: pluggy.PluginManager, out: int | None) -> None:
+    """Run what the room builds until the end; raises what failed."""
     settings = _settings(orders)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -38,10 +36,8 @@ async def serve(role: str, orders: Orders, manager: pluggy.PluginManager, out: i
     async with AsyncExitStack() as stack:
         bus = await Bus.connect(settings.nats_url or "", name=f"meadow {role}", patience=30.0)
         stack.push_async_callback(bus.close)
-        # It serves no requests, so its gate signs nothing.
-        gate = Gate(settings, (), Signer(os.urandom(32)), loopback=True)
-        context = Context(settings=settings, bus=bus, plugins=manager, gate=gate, watch=watch, out=out)
-        service: Child = room_of(role).build(context, orders.broker)
+        context = ChildContext(settings=settings, bus=bus, plugins=manager, watch=watch, out=out)
+        service: Child = room.build(context, orders.broker)
         stack.push_async_callback(watch.stop)
         watch.start("loop lag", watch.loop_lag.run())
         stack.push_async_callback(service.stop)
@@ -75,8 +71,9 @@ def main(role: str) -> int:
     """The child's entry."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     os.umask(0o077)
-    room_of(role)  # who spawns it early gives it time to load
-    manager, _ = plugins.load()
+    # Who spawns it early gives it time to load.
+    room = CHILDREN[role].room
+    manager = plugins.load()[0] if CHILDREN[role].plugins else plugins.none()
     line = _read_line()
     if not line:  # it was not needed
         return 0
@@ -84,7 +81,7 @@ def main(role: str) -> int:
     logs.configure(_settings(orders))
     out = _take_standard_output() if orders.heard else None
     try:
-        asyncio.run(serve(role, orders, manager, out))
+        asyncio.run(serve(role, room, orders, manager, out))
     except MeadowError as exc:
         if out is not None:
             os.write(out, encode(Refusal(str(exc))) + b"\n")

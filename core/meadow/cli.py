@@ -12,8 +12,9 @@ from typing import Any, BinaryIO, NoReturn
 import click
 
 from meadow import __version__, logs
-from meadow.composer import PORTS, SERVICES, located, plan_run, plan_serve, room, run
+from meadow.composer import PORTS, SERVICES, located, plan_run, plan_serve, run
 from meadow.errors import MeadowError, StartRefused
+from meadow.rooms import room
 from meadow.settings import ALIASES, OPTIONS, TYPES, Option, Settings, shown
 from meadow.sources import Resolved, resolve
 

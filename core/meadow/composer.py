@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import hashlib
-import importlib
 import logging
 import os
 import secrets
@@ -27,6 +26,7 @@ from meadow.errors import BusError, StartRefused
 from meadow.http import HttpServer, build_application
 from meadow.nats_server import EmbeddedNats, find_binary
 from meadow.redact import broker_without_passwords
+from meadow.rooms import room
 from meadow.service import Context, Service, Watch
 from meadow.settings import Settings
 from meadow.supervise import STOP_TIMEOUT, ChildProcess, Children
@@ -35,9 +35,6 @@ log = logging.getLogger(__name__)
 
 SERVICES = ("collector", "api", "controller", "metrics", "web")
 """In the order in which they start; they stop in the opposite one."""
-
-CHILDREN = {"collector": ("collector", "service"), "keeper": ("api", "keeper_process")}
-"""What runs as a process of its own below another one: its role, and where it is built."""
 
 PORTS = {"web": 5555, "api": 5556, "metrics": 5557, "controller": 5558, "collector": 5559}
 """Where each service listens when it runs alone and --port is not given."""
@@ -82,16 +79,6 @@ def plan_run(settings: Settings, services: Sequence[str]) -> Plan:
         broker = collector_app.describe(found, settings)
     ordered = tuple(name for name in SERVICES if name in services)
     return Plan(with_data_dir(settings, broker), ordered, celery_app=app, broker=broker)
-
-
-def room(service: str, module: str) -> Any:
-    """A module of a service's package. The one place where core reaches for a service, by name only."""
-    return importlib.import_module(f"meadow_{service}.{module}")
-
-
-def room_of(role: str) -> Any:
-    """The module in which is built what a child process runs."""
-    return room(*CHILDREN[role])
 
 
 def with_data_dir(settings: Settings, broker: BrokerConfig | None) -> Settings:

@@ -13,12 +13,13 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 from meadow import __version__, plugins
 from meadow.access.gate import check_exposure
 from meadow.bus import Bus
-from meadow.composer import room, with_data_dir
+from meadow.composer import with_data_dir
 from meadow.data_directory import DataDirectoryLock
 from meadow.errors import DataDirectoryInUse, MeadowError, StartRefused
 from meadow.http import HttpServer
 from meadow.nats_server import EmbeddedNats, find_binary
 from meadow.redact import broker_without_passwords, url_without_password
+from meadow.rooms import room
 from meadow.settings import Settings
 
 EVENT_PATIENCE = 6.0

@@ -6,8 +6,6 @@ import sys
 import time
 from typing import Any
 
-from aiohttp.http_exceptions import HttpProcessingError
-
 from meadow.settings import Settings
 
 LEVELS = {
@@ -40,6 +38,8 @@ def configure(settings: Settings) -> None:
 
 def _is_not_a_malformed_request(record: logging.LogRecord) -> bool:
     """aiohttp logs each request that is no HTTP with a traceback, and anybody can send a thousand of them."""
+    from aiohttp.http_exceptions import HttpProcessingError  # which a process without HTTP need not load
+
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, HttpProcessingError)
 

@@ -24,11 +24,17 @@ class PluginStatus:
     error: str | None = None
 
 
+def none() -> pluggy.PluginManager:
+    """No plugins, for a process in which they have no say."""
+    manager = pluggy.PluginManager("meadow")
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
 def load() -> tuple[pluggy.PluginManager, list[PluginStatus]]:
     """All installed plugins. One that cannot be imported, or implements a hook that does not exist, is left out
     with its error in its status and in the log; the others work on."""
-    manager = pluggy.PluginManager("meadow")
-    manager.add_hookspecs(hookspecs)
+    manager = none()
     statuses = []
     for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name):
         distribution = entry.dist.name if entry.dist is not None else "unknown"

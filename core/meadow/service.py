@@ -8,40 +8,50 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
-from aiohttp import web
 
-from meadow.access.gate import Gate
 from meadow.bus import Bus
 from meadow.loop_lag import LoopLag
 from meadow.settings import Settings
 from meadow.supervise import Children
+
+if TYPE_CHECKING:  # a process without HTTP need not load them
+    from aiohttp import web
+
+    from meadow.access.gate import Gate
 
 log = logging.getLogger(__name__)
 
 CANCEL_AGAIN = 0.5
 
 
-@dataclass(frozen=True)
-class Context:
-    """All that a service may use. `celery_app` is there for the controller only, where one was given.
-
-    `siblings` are the services in this process: the same port serves their pages. With `children` a service puts
-    work into a process of its own, as it does wherever it is started from the command line. In such a process `out` is
-    the file descriptor on which its parent hears how it goes.
+@dataclass(frozen=True, kw_only=True)
+class ChildContext:
+    """All that a part of Meadow may use that serves no requests. In a child process that is heard, `out` is the file
+    descriptor on which its parent hears how it goes.
     """
 
     settings: Settings
     bus: Bus
     plugins: pluggy.PluginManager
-    gate: Gate
     watch: "Watch"
+    out: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context(ChildContext):
+    """All that a service may use. `celery_app` is there for the controller only, where one was given.
+
+    `siblings` are the services in this process: the same port serves their pages. With `children` a service puts
+    work into a process of its own, as it does wherever it is started from the command line.
+    """
+
+    gate: "Gate"
     siblings: frozenset[str] = frozenset()
     celery_app: Any = None
     children: Children | None = None
-    out: int | None = None
 
 
 class Child(Protocol):
@@ -62,7 +72,7 @@ class Service(Child, Protocol):
 
     name: str
 
-    def routes(self) -> Sequence[web.AbstractRouteDef]:
+    def routes(self) -> "Sequence[web.AbstractRouteDef]":
         """The HTTP routes that this service adds to its port."""
 
     def health(self) -> dict[str, Any]:

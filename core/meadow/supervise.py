@@ -69,7 +69,7 @@ class Children:
 
 
 class ChildProcess:
-    """Starts a process in one of the roles of `meadow.composer.CHILDREN`, and starts it again when it ends.
+    """Starts a process in one of the roles of `meadow.rooms.CHILDREN`, and starts it again when it ends.
 
     `hear` is called with each line that it says, `ended` with its exit code whenever it ends without being asked to.
     """

@@ -15,9 +15,10 @@ from celery import Celery
 from meadow import subjects
 from meadow.broker import BrokerConfig
 from meadow.bus import Bus
-from meadow.composer import SERVICES, room
+from meadow.composer import SERVICES
 from meadow.events import CollectorReported
 from meadow.http import build_application
+from meadow.rooms import room
 from meadow.service import Context, Service, Watch
 from meadow.supervise import Children
 from meadow.testing import eventually

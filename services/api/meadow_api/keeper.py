@@ -20,7 +20,7 @@ from meadow import subjects
 from meadow.codec import encode
 from meadow.errors import BusError
 from meadow.queries import Changed, StreamProgress
-from meadow.service import Context
+from meadow.service import ChildContext
 from meadow_api import presence
 from meadow_api.errors import StoreError
 from meadow_api.file_mark import FileMark
@@ -74,7 +74,7 @@ class Keeping(Protocol):
 class Keeper:
     """Keeps the store in this process. Whoever gave the database closes it, after `stop`."""
 
-    def __init__(self, context: Context, database: Database) -> None:
+    def __init__(self, context: ChildContext, database: Database) -> None:
         self._context = context
         self._database = database
         self._texts = upkeep_of(database, context.settings)

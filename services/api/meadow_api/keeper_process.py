@@ -14,7 +14,7 @@ import msgspec
 from meadow.broker import BrokerConfig
 from meadow.codec import encode
 from meadow.errors import StartRefused
-from meadow.service import Context
+from meadow.service import ChildContext, Context
 from meadow.supervise import ChildProcess, Refusal
 from meadow_api.errors import StoreInUse
 from meadow_api.keeper import Keeper, KeeperReport
@@ -131,7 +131,7 @@ def _failing(report: KeeperReport, error: str) -> KeeperReport:
 class KeeperChild:
     """The child's end: a keeper, its database, and somebody who reports."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ChildContext) -> None:
         self._context = context
         # Who wants the store has to stop Meadow: this process would only be started again.
         self._database = Database(place_of(context.settings), owner=f"process {os.getppid()}")
@@ -180,6 +180,6 @@ async def _writer(out: int | None) -> asyncio.StreamWriter:
     return asyncio.StreamWriter(transport, protocol, None, loop)
 
 
-def build(context: Context, broker: BrokerConfig | None) -> KeeperChild:
+def build(context: ChildContext, broker: BrokerConfig | None) -> KeeperChild:
     """The child, not yet running."""
     return KeeperChild(context)

@@ -24,7 +24,7 @@ from meadow.codec import decode_batch, encode, encode_batch
 from meadow.errors import BusUnavailable, InvalidMessage, StartRefused
 from meadow.events import CollectorGap, CollectorReported, QueuesObserved, WorkerInspected
 from meadow.redact import Redactor, broker_without_passwords
-from meadow.service import Context
+from meadow.service import ChildContext
 from meadow_collector.depths import DepthWatch, QueueNames
 from meadow_collector.intake import Intake
 from meadow_collector.leadership import Leadership
@@ -51,12 +51,12 @@ PASS_ON = 0.005
 """Seconds in which the ring gives the outbox more."""
 
 
-def build(context: Context, broker: BrokerConfig) -> "CollectorService":
+def build(context: ChildContext, broker: BrokerConfig) -> "CollectorService":
     """The collector of one cluster; raises `StartRefused` when no plugin reads this kind of broker."""
     return CollectorService(context, broker, choose_adapter(context, broker))
 
 
-def choose_adapter(context: Context, broker: BrokerConfig) -> BrokerAdapter:
+def choose_adapter(context: ChildContext, broker: BrokerConfig) -> BrokerAdapter:
     """The first adapter of all plugins that fits the broker's URL."""
     groups = context.plugins.hook.register_broker_adapters(settings=context.settings)
     for adapter in (adapter for group in groups for adapter in group):
@@ -74,7 +74,7 @@ class CollectorService:
 
     name = "collector"
 
-    def __init__(self, context: Context, broker: BrokerConfig, adapter: BrokerAdapter) -> None:
+    def __init__(self, context: ChildContext, broker: BrokerConfig, adapter: BrokerAdapter) -> None:
         settings = context.settings
         self._context = context
         self._cluster = settings.cluster
