@@ -174,7 +174,10 @@ async def _spawn(role: str, *, heard: bool) -> asyncio.subprocess.Process:
         *(parent_bound(argv) if sys.platform == "linux" else argv),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE if heard else None,
-        start_new_session=True,
+        # Ctrl-C is the parent's business. Linux shares the processor out among sessions (sched(7), autogroup): the
+        # collector has one of its own, so that neither pages nor the store take what reading events needs.
+        start_new_session=role == "collector",
+        process_group=None if role == "collector" else 0,
         limit=LONGEST_LINE,
     )
 
